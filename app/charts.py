@@ -1,0 +1,112 @@
+"""Costs over time as a Vega-Lite specification.
+
+Belongs here: which figures can be drawn, and the chart of one. Does not: reading costs, Streamlit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeAlias
+
+from app.assets import outcome
+from aura.measure.energy import EnergySource
+from aura.measure.history import MaterializationCost
+
+Spec: TypeAlias = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One cost that can be drawn over time.
+
+    Attributes:
+        title: With its unit.
+        of: The value of a run; None if the run has none.
+    """
+
+    title: str
+    of: Callable[[MaterializationCost], float | None]
+
+
+def _joules_from(source: EnergySource) -> Callable[[MaterializationCost], float | None]:
+    return lambda run: run.joules if run.energy_source == source else None
+
+
+FIGURES = (
+    Figure("wall time, s", lambda run: run.wall_seconds),
+    Figure("CPU time, s", lambda run: run.cpu_seconds),
+    Figure("peak memory, MiB", lambda run: run.peak_memory_mib),
+    Figure("energy measured, J", _joules_from("measured")),
+    Figure("energy modelled, J", _joules_from("modelled")),
+)
+"""Measured and modelled joules are two figures, so that no chart mixes them."""
+
+_SHAPES = {"made": "circle", "reused": "triangle-up", "refused": "square", "failed": "cross"}
+_MARGIN = timedelta(minutes=5)
+
+
+def figures_of(runs: Sequence[MaterializationCost]) -> list[Figure]:
+    """The figures that at least one of these runs has."""
+    return [figure for figure in FIGURES if any(figure.of(run) is not None for run in runs)]
+
+
+def cost_chart(runs: Sequence[MaterializationCost], figure: Figure) -> Spec:
+    """One point per materialization, connected by partition; its shape is the outcome.
+
+    Returns:
+        A Vega-Lite specification with its data in it; colours of text and ground are the page's.
+    """
+    points = [
+        {
+            "started": run.started_at.isoformat(),
+            "value": value,
+            "partition": run.partition or "no partition",
+            "outcome": outcome(run),
+            "run": run.run_id,
+        }
+        for run in runs
+        if (value := figure.of(run)) is not None
+    ]
+    partitions = {point["partition"] for point in points}
+    shapes = {name: shape for name, shape in _SHAPES.items() if any(point["outcome"] == name for point in points)}
+    colour = {
+        "field": "partition",
+        "type": "nominal",
+        "title": None,
+        "legend": {"orient": "top"} if len(partitions) > 1 else None,
+    }
+    # With room on both sides, or a single point would have an axis of milliseconds.
+    ends = [min(run.started_at for run in runs) - _MARGIN, max(run.started_at for run in runs) + _MARGIN]
+    scale = {"domain": [end.isoformat() for end in ends]}
+    written = "%H:%M" if ends[1] - ends[0] < timedelta(days=2) else "%Y-%m-%d"
+    axis = {"labelOverlap": True, "tickCount": 4, "format": written}
+    x = {"field": "started", "type": "temporal", "title": None, "axis": axis, "scale": scale}
+    y = {"field": "value", "type": "quantitative", "title": figure.title, "scale": {"zero": True}}
+    shape = {
+        "field": "outcome",
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": list(shapes), "range": list(shapes.values())},
+        "legend": {"orient": "top"} if len(shapes) > 1 else None,
+    }
+    tooltip = [
+        {"field": "started", "type": "temporal", "format": "%Y-%m-%d %H:%M:%S"},
+        {"field": "value", "type": "quantitative", "title": figure.title, "format": ",.3~f"},
+        {"field": "partition", "type": "nominal"},
+        {"field": "outcome", "type": "nominal"},
+        {"field": "run", "type": "nominal", "title": "Dagster run"},
+    ]
+    return {
+        "data": {"values": points},
+        "height": 260,
+        "encoding": {"x": x, "y": y, "color": colour},
+        "layer": [
+            {"mark": {"type": "line", "strokeWidth": 1.5, "opacity": 0.5}},
+            {
+                "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+                "encoding": {"shape": shape, "tooltip": tooltip},
+            },
+        ],
+    }

@@ -1,0 +1,224 @@
+"""The page's figures as HTML.
+
+Belongs here: text that is escaped, classes that `style.css` gives their look. Does not: Streamlit, reading anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from urllib.parse import quote
+
+from app import units
+from app.assets import FRESH_FOR, AssetRow, Freshness, ended_at
+from app.stored import StoredValue, TierFigures
+from aura.measure.history import MaterializationCost
+from aura.tiers.store import Tier
+
+Cell = tuple[str, str]
+"""Heading and HTML."""
+
+
+def overview(rows: Sequence[AssetRow], now: datetime) -> str:
+    """The summary over all assets: freshness, what computing everything cost, energy by source."""
+    states = [row.freshness(now) for row in rows]
+    materialized = len(rows) - states.count(Freshness.NEVER)
+    others = [f"{states.count(state)} {state}" for state in (Freshness.LATE, Freshness.NEVER) if state in states]
+    costs = [row.computed for row in rows if row.computed is not None]
+    setbacks = [f"{row.asset} {row.setback}" for row in rows if row.setback]
+    failed = [f"{row.asset}: {name}" for row in rows for name, passed in row.checks.items() if not passed]
+    checks = sum(len(row.checks) for row in rows)
+    wall, cpu = sum(cost.wall_seconds for cost in costs), sum(cost.cpu_seconds for cost in costs)
+    limit = f"limit {units.span(FRESH_FOR)}"
+    tiles = [
+        _tile("fresh", f"{states.count(Freshness.FRESH)} of {materialized}", " · ".join([limit, *others, *setbacks])),
+        _tile("checks passed", f"{checks - len(failed)} of {checks}", ", ".join(failed) or "when last computed"),
+        _tile("computing it all took", units.seconds(wall), f"{units.seconds(cpu)} of CPU time"),
+        _tile("energy of that", *_energies(costs)),
+    ]
+    return f'<div class="au-tiles">{"".join(tiles)}</div>'
+
+
+def _energies(costs: Iterable[MaterializationCost]) -> tuple[str, str]:
+    totals: dict[str, float] = {}
+    without = 0
+    for cost in costs:
+        if cost.joules is None:
+            without += 1
+        else:
+            totals[cost.energy_source] = totals.get(cost.energy_source, 0.0) + cost.joules
+    if not totals:
+        return "unavailable", "no counter was read"
+    shown = [f"{units.joules(total)} {source}" for source, total in sorted(totals.items())]
+    rest = [*shown[1:], *([f"unavailable for {without}"] if without else [])]
+    first, _, source = shown[0].rpartition(" ")
+    return first, ", ".join([source, *rest])
+
+
+def tier_cards(figures: Iterable[TierFigures]) -> str:
+    """One card per tier: used against capacity, objects, gets, mean get latency."""
+    return f'<div class="au-cards">{"".join(_tier_card(each) for each in figures)}</div>'
+
+
+def _tier_card(figures: TierFigures) -> str:
+    state = figures.state
+    share = 0.0 if not state.capacity_bytes else state.used_bytes / state.capacity_bytes
+    capacity = "of the disk" if state.capacity_bytes is None else f"of {units.size(state.capacity_bytes)}"
+    bar = _NO_BAR if state.capacity_bytes is None else _BAR.format(share)
+    recent = f"last {figures.recent_seconds:.0f} s"
+    facts = [
+        ("objects", f"{state.objects:,}"),
+        ("gets since opened", f"{state.gets:,}"),
+        (f"gets, {recent}", f"{figures.recent_gets:,}"),
+        ("mean get since opened", _latency(state.get_seconds, state.gets)),
+        (f"mean get, {recent}", _latency(figures.recent_get_seconds, figures.recent_gets)),
+    ]
+    return (
+        f'<section class="au-card" data-tier="{state.tier}"><h4><b class="au-{state.tier}">{state.tier}</b>'
+        f" {escape(state.tier.label)}</h4>"
+        f'<p class="au-big">{units.size(state.used_bytes)}<small> {capacity}</small></p>{bar}'
+        f"<dl>{''.join(f'<dt>{term}</dt><dd>{fact}</dd>' for term, fact in facts)}</dl></section>"
+    )
+
+
+_BAR = '<div class="au-bar"><i style="width:{:.1%}"></i></div>'
+_NO_BAR = '<div class="au-bar au-open"></div>'
+
+
+def _latency(seconds: float, gets: int) -> str:
+    return f"{units.significant(1e6 * seconds / gets)} µs" if gets > 0 else "no get"
+
+
+@dataclass(frozen=True)
+class Known:
+    """Which sources answered."""
+
+    costs: bool
+    store: bool
+
+
+def asset_table(rows: Iterable[AssetRow], now: datetime, dagster: str, known: Known) -> str:
+    """One line per asset; on a narrow screen one card.
+
+    Args:
+        rows: The assets of one partition, at least one.
+        now: The time that ages count to.
+        dagster: Address of the Dagster UI.
+        known: Without costs, their columns are left out.
+    """
+    lines = [_cells(row, now, dagster, known) for row in rows]
+    heads = "".join(f'<th class="{_slug(name)}">{name}</th>' for name, _ in lines[0])
+    body = "".join(
+        "<tr>" + "".join(f'<td class="{_slug(name)}" data-label="{name}">{html}</td>' for name, html in line) + "</tr>"
+        for line in lines
+    )
+    return f'<table class="au-table"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _cells(row: AssetRow, now: datetime, dagster: str, known: Known) -> list[Cell]:
+    address = escape(f"{dagster}/assets/{quote(row.asset, safe='')}")
+    link = f'<a href="{address}" target="_blank" rel="noopener">{escape(row.asset)}</a>'
+    rows = _faint("unknown") if row.rows is None else f"{row.rows:,}"
+    return [
+        ("asset", link + _line(escape(row.group))),
+        *(_cost_cells(row, now) if known.costs else []),
+        ("rows", rows),
+        ("stored", _stored(row.stored, store_answers=known.store)),
+        *([("checks", _checks(row.checks))] if known.costs else []),
+    ]
+
+
+def _cost_cells(row: AssetRow, now: datetime) -> list[Cell]:
+    cost = row.computed
+    none = _faint("none")
+    return [
+        ("freshness", _freshness(row, now)),
+        ("wall time", _wall(cost, row.reuse, now) if cost else none),
+        ("CPU time", units.seconds(cost.cpu_seconds) if cost else none),
+        ("peak memory", f"{cost.peak_memory_mib:,.0f} MiB" if cost else none),
+        ("energy", _energy(cost) if cost else none),
+    ]
+
+
+def _freshness(row: AssetRow, now: datetime) -> str:
+    state = row.freshness(now)
+    when = "not materialized yet" if row.succeeded_at is None else units.age(row.succeeded_at, now)
+    setback = f'<em class="au-alarm">last run {escape(row.setback)}</em>' if row.setback else ""
+    reused = _line("reused") if row.reuse else ""
+    return f'<span class="au-state au-{state}">{state}</span>{_line(when)}{reused}{setback}'
+
+
+def _wall(cost: MaterializationCost, reuse: MaterializationCost | None, now: datetime) -> str:
+    reused = _line(f"reuse took {units.seconds(reuse.wall_seconds)}") if reuse else ""
+    verb = "reused" if cost.reused else "computed"
+    return f"{units.seconds(cost.wall_seconds)}{_line(f'{verb} {units.age(ended_at(cost), now)}')}{reused}"
+
+
+def _energy(cost: MaterializationCost) -> str:
+    if cost.joules is None:
+        return _faint(cost.energy_source)
+    return f"{units.joules(cost.joules)}{_line(cost.energy_source)}"
+
+
+def _stored(stored: StoredValue | None, *, store_answers: bool) -> str:
+    if stored is None:
+        return _faint("nothing published" if store_answers else "store not reached")
+    return f"{units.size(stored.bytes)}<span>{_tier_chips(stored.tier_bytes)}</span>"
+
+
+def _tier_chips(tier_bytes: Mapping[Tier, int]) -> str:
+    return "".join(f'<b class="au-chip au-{tier}">{tier} {units.size(held)}</b>' for tier, held in tier_bytes.items())
+
+
+def _checks(checks: Mapping[str, bool]) -> str:
+    if not checks:
+        return _faint("none kept")
+    failed = [name for name, passed in checks.items() if not passed]
+    words = ", ".join(name.replace("_", " ") for name in failed or checks)
+    mark = f'<span class="au-state au-late">{len(failed)} failed</span>' if failed else f"{len(checks)} passed"
+    return f"{mark}{_line(escape(words))}"
+
+
+def remedy(title: str, message: str, *, alarm: bool = True) -> str:
+    """A panel for what is not there: what is missing, and what to do. No alarm: nothing is wrong."""
+    kind = 'au-remedy" role="alert' if alarm else "au-remedy au-waiting"
+    return f'<div class="{kind}"><b>{escape(title)}</b><p>{_code(message)}</p></div>'
+
+
+def heading(partition: str | None) -> str:
+    """The name of a partition above its assets."""
+    if partition is None:
+        return '<h3 class="au-part">whole machine</h3>'
+    return f'<h3 class="au-part"><small>source</small> {escape(partition)}</h3>'
+
+
+def note(text: str) -> str:
+    """A line in small print."""
+    return f'<p class="au-note">{escape(text)}</p>'
+
+
+def _code(message: str) -> str:
+    """Escaped, with what stands between backquotes as code."""
+    return "".join(
+        f"<code>{escape(part)}</code>" if index % 2 else escape(part) for index, part in enumerate(message.split("`"))
+    )
+
+
+def _tile(label: str, value: str, detail: str) -> str:
+    return (
+        f'<div class="au-tile"><span>{escape(label)}</span><b>{escape(value)}</b><small>{escape(detail)}</small></div>'
+    )
+
+
+def _faint(text: str) -> str:
+    return f'<span class="au-faint">{escape(text)}</span>'
+
+
+def _line(text: str) -> str:
+    return f"<small>{text}</small>" if text else ""
+
+
+def _slug(name: str) -> str:
+    return f"au-c-{name.replace(' ', '-').lower()}"

@@ -1,0 +1,98 @@
+"""Reading slow or absent sources without blocking a page.
+
+Belongs here: one reading at a time in a thread of its own, the latest result for everybody who asks. Does not: what is
+read (`stored`, `costs`) and how it looks (`markup`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+Value_co = TypeVar("Value_co", covariant=True)
+
+
+@dataclass(frozen=True)
+class Reading(Generic[Value_co]):
+    """What is known of a source now.
+
+    Attributes:
+        value: What was read last; None if the last attempt failed or none has ended yet.
+        taken_at: When that was, in UTC.
+        error: What the last attempt said, with the remedy; None if it worked.
+        waited_seconds: How long an attempt has been without an answer; 0 if none is under way.
+    """
+
+    value: Value_co | None
+    taken_at: datetime
+    error: str | None
+    waited_seconds: float
+
+
+class Reader(Generic[Value]):
+    """Reads a source when somebody asks and the latest result is too old. Any number of threads may ask."""
+
+    def __init__(
+        self,
+        read: Callable[[], Value],
+        errors: tuple[type[Exception], ...],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            read: Reads the source; called in a thread, never twice at a time.
+            errors: What it raises when the source is not there; the message names the remedy. Anything else is a
+                defect and is raised to whoever asks.
+            clock: Seconds.
+        """
+        self._read = read
+        self._errors = errors
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._attempt: Future[Value] | None = None
+        self._started = 0.0
+        self._ended = float("-inf")
+        self._latest: Reading[Value] = Reading(None, datetime.now(UTC), None, 0.0)
+
+    def latest(self, *, max_age_seconds: float, patience_seconds: float) -> Reading[Value]:
+        """The latest result, read anew if it is too old and the source answers in time.
+
+        Args:
+            max_age_seconds: A younger result is given as it is.
+            patience_seconds: Longest wait for the source; after it the older result is given.
+        """
+        with self._lock:
+            if self._attempt is None and self._clock() - self._ended >= max_age_seconds:
+                self._attempt, self._started = Future(), self._clock()
+                threading.Thread(target=self._run, args=(self._attempt,), name="aura-reading", daemon=True).start()
+            attempt = self._attempt
+        if attempt is not None:
+            wait_for([attempt], patience_seconds)
+        with self._lock:
+            if attempt is not None and attempt.done() and attempt is self._attempt:
+                self._attempt, self._ended = None, self._clock()
+                self._latest = self._result(attempt)
+            waited = 0.0 if self._attempt is None else self._clock() - self._started
+            return Reading(self._latest.value, self._latest.taken_at, self._latest.error, waited)
+
+    def _run(self, attempt: Future[Value]) -> None:
+        try:
+            value = self._read()
+        except BaseException as error:  # noqa: BLE001 - handed to whoever asks
+            attempt.set_exception(error)
+        else:
+            attempt.set_result(value)
+
+    def _result(self, attempt: Future[Value]) -> Reading[Value]:
+        try:
+            return Reading(attempt.result(), datetime.now(UTC), None, 0.0)
+        except self._errors as error:
+            return Reading(None, datetime.now(UTC), str(error), 0.0)

@@ -1,0 +1,152 @@
+"""What the store holds, as a client that never owns it.
+
+Belongs here: the tiers with their recent gets, the published values with the tiers of their blocks. Does not: drawing.
+
+To look must not change what is seen: lists and counters are no accesses, and the pointers of the values, which are,
+are read only when a value was added, changed or removed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aura.tiers.catalog import Catalog, Published
+from aura.tiers.places import POINTERS, VALUES
+from aura.tiers.store import Entry, Tier, TieredStore, TierState, join_store
+
+RECENT_SECONDS = 60.0
+"""Gets of this long ago count as recent."""
+
+
+@dataclass(frozen=True)
+class TierFigures:
+    """One tier now.
+
+    Attributes:
+        state: What the store's owner says; its gets count from when it opened the store.
+        recent_gets: Gets within the last `recent_seconds`.
+        recent_get_seconds: Seconds in these.
+        recent_seconds: Length of the window: RECENT_SECONDS, less while the page has not looked for that long.
+    """
+
+    state: TierState
+    recent_gets: int
+    recent_get_seconds: float
+    recent_seconds: float
+
+
+@dataclass(frozen=True)
+class StoredValue:
+    """A published value.
+
+    Attributes:
+        name: Its asset.
+        partition: Its partition, None without.
+        rows: Rows of its tables.
+        tier_bytes: Payload bytes of its blocks by the fastest tier that holds them, fast tiers first.
+    """
+
+    name: str
+    partition: str | None
+    rows: int
+    tier_bytes: Mapping[Tier, int]
+
+    @property
+    def bytes(self) -> int:
+        """Payload bytes of all blocks."""
+        return sum(self.tier_bytes.values())
+
+
+class StoreView:
+    """Looks into one store. Thread-safe."""
+
+    def __init__(self, directory: Path, timeout_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            directory: The store's directory.
+            timeout_seconds: Longest wait for the owner in one call.
+            clock: Seconds.
+        """
+        self._directory = directory
+        self._timeout = timeout_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._joined: TieredStore | None = None
+        self._samples: deque[tuple[float, dict[Tier, TierState]]] = deque()
+        self._known: tuple[frozenset[str], list[Published]] = (frozenset(), [])
+
+    def tiers(self) -> tuple[TierFigures, ...]:
+        """The tiers that this machine has, from fast to slow.
+
+        Raises:
+            StoreError: The store has no owner that answers.
+        """
+        states = {state.tier: state for state in self._store().tiers()}
+        now = self._clock()
+        with self._lock:
+            if self._samples and not _continues(self._samples[-1][1], states):
+                self._samples.clear()
+            self._samples.append((now, states))
+            while now - self._samples[0][0] > RECENT_SECONDS:
+                self._samples.popleft()
+            since, before = self._samples[0]
+        return tuple(
+            TierFigures(
+                state=state,
+                recent_gets=state.gets - before[state.tier].gets,
+                recent_get_seconds=max(0.0, state.get_seconds - before[state.tier].get_seconds),
+                recent_seconds=now - since,
+            )
+            for state in states.values()
+        )
+
+    def values(self) -> tuple[StoredValue, ...]:
+        """The published values, in order of name and partition.
+
+        Raises:
+            StoreError: The store has no owner that answers.
+            CatalogError: A pointer is damaged.
+        """
+        store = self._store()
+        blocks = {entry.key: entry for entry in store.entries(VALUES)}
+        names = frozenset(blocks) | {entry.key for entry in store.entries(POINTERS)}
+        with self._lock:
+            known, published = self._known
+        if names != known:
+            published = Catalog(store).published()
+            with self._lock:
+                self._known = (names, published)
+        return tuple(_stored(each, blocks) for each in published)
+
+    def close(self) -> None:
+        """Hang up."""
+        with self._lock:
+            if self._joined is not None:
+                self._joined.close()
+                self._joined = None
+
+    def _store(self) -> TieredStore:
+        with self._lock:
+            if self._joined is None:
+                self._joined = join_store(self._directory, timeout_seconds=self._timeout)
+            return self._joined
+
+
+def _continues(before: Mapping[Tier, TierState], now: Mapping[Tier, TierState]) -> bool:
+    """Whether the counters are the same owner's: the same tiers, none counted back."""
+    return before.keys() == now.keys() and all(before[tier].gets <= now[tier].gets for tier in now)
+
+
+def _stored(published: Published, blocks: Mapping[str, Entry]) -> StoredValue:
+    sizes: dict[Tier, int] = {}
+    for key in published.keys:
+        if key in blocks:
+            sizes[blocks[key].tier] = sizes.get(blocks[key].tier, 0) + blocks[key].bytes
+    tier_bytes = {tier: sizes[tier] for tier in Tier if tier in sizes}
+    return StoredValue(published.name, published.partition, published.rows, tier_bytes)

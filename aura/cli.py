@@ -1,0 +1,163 @@
+"""The command line of AURA."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from aura.corpus.errors import CorpusError
+from aura.corpus.registry import SourceRegistry
+from aura.corpus.sources import SourceSpec
+from aura.corpus.tree import resolved_root
+from aura.services.stack import StackError, run_stack
+from aura.settings import Settings, SettingsError, describe, load_settings
+from aura.tiers.catalog import Catalog, CatalogError
+from aura.tiers.errors import StoreError
+from aura.tiers.placement import TierPlacement, restore_placement
+from aura.tiers.store import TierBudgets, TieredStore, join_store, open_store
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+sources_app = typer.Typer(no_args_is_help=True, help="The corpus sources that are watched.")
+tiers_app = typer.Typer(no_args_is_help=True, help="The tiered store.")
+app.add_typer(sources_app, name="sources")
+app.add_typer(tiers_app, name="tiers")
+console = Console()
+
+PLAIN_ERRORS = (SettingsError, CorpusError, StoreError, CatalogError, StackError, OSError)
+"""What a person can mend: it is said in a sentence, without a traceback."""
+
+
+def main() -> None:
+    """Entry point: errors that a person can mend are one sentence, not a traceback."""
+    try:
+        app()
+    except PLAIN_ERRORS as error:
+        Console(stderr=True).print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(1)
+
+
+def _open(settings: Settings) -> TieredStore:
+    tiers = settings.tiers
+    budgets = TierBudgets(
+        device_bytes=int(tiers.device_bytes), process_bytes=int(tiers.process_bytes), arena_bytes=int(tiers.arena_bytes)
+    )
+    return open_store(settings.store_directory, budgets=budgets, timeout_seconds=tiers.timeout_seconds)
+
+
+@app.command()
+def settings() -> None:
+    """Print every setting with its value, where the value comes from, and what it means."""
+    table = Table("setting", "value", "from", "meaning")
+    for row in describe(load_settings()):
+        table.add_row(*(escape(text) for text in (row.name, row.value, row.origin, row.description)))
+    console.print(table)
+    console.print("In the environment: AURA_<SECTION>__<NAME>, for example AURA_TIERS__PROCESS_BYTES=128MiB.")
+
+
+@app.command()
+def up(
+    project: Annotated[Path, typer.Option(help="Directory with workspace.yaml and app/.")] = Path(),
+) -> None:
+    """Run the development stack on loopback: store owner, Dagster, MLflow, dashboard."""
+    sys.exit(run_stack(load_settings(), project.resolve()))
+
+
+@sources_app.command("list")
+def sources_list() -> None:
+    """Print the registered sources."""
+    table = Table("name", "kind", "path")
+    for spec in SourceRegistry(load_settings().sources_file).specs():
+        table.add_row(spec.name, spec.kind, escape(str(spec.path or "")))
+    console.print(table)
+
+
+@sources_app.command("add")
+def sources_add(
+    name: Annotated[str, typer.Argument(help="Name of the source; it becomes a partition.")],
+    path: Annotated[Path, typer.Argument(help="Directory with text, images or audio.")],
+) -> None:
+    """Register a directory. A running stack lists it within a minute."""
+    spec = SourceSpec(name=name, kind="directory", path=resolved_root(path.expanduser()))
+    SourceRegistry(load_settings().sources_file).add(spec)
+    console.print(
+        f"{name} is registered. `make up` picks it up; `make demo SOURCE={escape(str(spec.path))}` computes it now.",
+        soft_wrap=True,
+    )
+
+
+@sources_app.command("remove")
+def sources_remove(name: Annotated[str, typer.Argument(help="Name of the source.")]) -> None:
+    """Forget a source and take back the values computed from it.
+
+    The files themselves stay, and so does the record: runs and registered models in MLflow, runs in Dagster.
+    """
+    settings = load_settings()
+    registry = SourceRegistry(settings.sources_file)
+    registry.get(name)
+    with _open(settings) as store:
+        catalog = Catalog(store)
+        for published in catalog.published():
+            if published.partition == name:
+                catalog.withdraw(published.name, name)
+    # Last, so that after an error above the same command can be given again.
+    registry.remove(name)
+    console.print(f"{name} is forgotten.")
+
+
+@tiers_app.command("serve")
+def tiers_serve() -> None:
+    """Own the store and serve it to the other processes of this machine, until interrupted.
+
+    Objects go back to the tiers of the last placement. While another process owns the store this one waits its turn.
+    """
+    stop = threading.Event()
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, lambda *_: stop.set())
+    settings = load_settings()
+    with _open(settings) as store:
+        placement = Catalog(store).load_previous(TierPlacement, "tier_placement", None)
+        if placement is not None:
+            restore_placement(store, placement)
+        console.print(
+            f"Serving {settings.store_directory}: {', '.join(state.tier.label for state in store.tiers())}",
+            soft_wrap=True,
+        )
+        while not stop.wait(1):
+            store.tiers()
+
+
+@tiers_app.command("stat")
+def tiers_stat() -> None:
+    """Print what each tier holds, as its owner sees it."""
+    table = Table("tier", "", "objects", "used MiB", "capacity MiB", "gets", "mean get us")
+    settings = load_settings()
+    with join_store(settings.store_directory, timeout_seconds=settings.tiers.timeout_seconds) as store:
+        for state in store.tiers():
+            table.add_row(
+                state.tier,
+                state.tier.label,
+                str(state.objects),
+                f"{state.used_bytes / 2**20:.1f}",
+                "disk" if state.capacity_bytes is None else f"{state.capacity_bytes / 2**20:.1f}",
+                str(state.gets),
+                f"{1e6 * state.get_seconds / state.gets:.1f}" if state.gets else "",
+            )
+    console.print(table)
+
+
+@tiers_app.command("ls")
+def tiers_ls(prefix: Annotated[str, typer.Argument(help="Start of the keys.")] = "") -> None:
+    """List objects with their size and the fastest tier that holds them."""
+    table = Table("key", "kind", "KiB", "tier")
+    with _open(load_settings()) as store:
+        for entry in store.entries(prefix):
+            table.add_row(escape(entry.key), entry.kind, f"{entry.bytes / 1024:.1f}", entry.tier)
+    console.print(table)

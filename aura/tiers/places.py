@@ -1,0 +1,37 @@
+"""Where a published value is in the store: the keys of its pointer and of its blocks.
+
+Belongs here: names and partitions as key segments. Does not: reading or writing them (`catalog.py`).
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+VALUES = "values/"
+POINTERS = "pointers/"
+
+
+def place_of(name: str, partition: str | None) -> str:
+    """Name and partition as two segments of a key: "-" is no partition, other text is percent-encoded (RFC 3986).
+
+    Raises:
+        ValueError: The name or the partition is empty.
+    """
+    if not name or partition == "":
+        raise ValueError(f"name is {name!r} and partition {partition!r}: neither may be empty; None is no partition")
+    segment = "-" if partition is None else "%2D" if partition == "-" else _quoted(partition)
+    return f"{_quoted(name)}/{segment}"
+
+
+def pointer_key(name: str, partition: str | None) -> str:
+    """Key of the pointer to the current version."""
+    return f"{POINTERS}{place_of(name, partition)}"
+
+
+def blocks_prefix(name: str, partition: str | None) -> str:
+    """What the keys of all blocks of all versions start with."""
+    return f"{VALUES}{place_of(name, partition)}/"
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="", errors="surrogatepass")

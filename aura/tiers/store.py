@@ -1,0 +1,302 @@
+"""The tiered store as everything else sees it: its types, its interface, and how to open it.
+
+Belongs here: `Tier`, the records that describe objects, tiers, accesses and moves, the abstract `TieredStore`, and
+`open_store` and `join_store`.
+Does not: any tier's mechanics (`disk`, `arena`, `device`), the owner's state (`local`), the wire (`owner`, `remote`).
+
+An object is one `Part` (bytes, an Arrow table, or named arrays) under a key. L3 (RocksDB) always holds the durable
+copy. At most one faster tier holds a further copy, so an object's tier is the fastest that holds it, and moving an
+object down to L3 only drops a copy. Objects change tier by `move`; a new object lives in L3.
+
+Whoever opens a directory first owns it and serves the other processes of the machine; they get the same interface. When
+the owner dies, the next call of a client takes over, unless it only joined.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aura.tiers.values import Part
+
+MIB = 1 << 20
+
+
+class Tier(StrEnum):
+    """A memory tier, from fast to slow by nominal order; what they really cost is measured, see `time_gets`."""
+
+    L0 = "L0"
+    L1 = "L1"
+    L2 = "L2"
+    L3 = "L3"
+
+    @property
+    def label(self) -> str:
+        """What the tier is made of, in words."""
+        return _LABELS[self]
+
+
+_LABELS = {Tier.L0: "GPU memory", Tier.L1: "process memory", Tier.L2: "shared arena", Tier.L3: "RocksDB"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object.
+
+    Attributes:
+        key: Its name.
+        id: Its number: fits int32, unique in the store, stable across restarts, never given to another key again.
+        kind: "bytes", "table" or "tensors".
+        bytes: Size of the encoded payload; this is what counts against a tier's capacity.
+        tier: The fastest tier that holds it.
+    """
+
+    key: str
+    id: int
+    kind: str
+    bytes: int
+    tier: Tier
+
+
+@dataclass(frozen=True, slots=True)
+class TierState:
+    """One tier that this store has.
+
+    Attributes:
+        tier: Which one.
+        capacity_bytes: Its budget; None for L3, which is as large as the disk.
+        used_bytes: Bytes taken: with alignment in L0 and L2, payload bytes in L1, payload bytes of all objects in L3.
+        objects: Number of objects it holds. L3 holds all of them.
+        gets: Gets that the owner answered from this tier since it opened the store. What clients copy out of the arena
+            themselves is in the access log only.
+        get_seconds: Seconds in these gets. In L1 one get in 64 is timed and the mean is multiplied by `gets`, since
+            reading the clock twice would cost as much as the get.
+    """
+
+    tier: Tier
+    capacity_bytes: int | None
+    used_bytes: int
+    objects: int
+    gets: int
+    get_seconds: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Access:
+    """The access log: what was read, in order.
+
+    Attributes:
+        ids: int32[n], ids of the objects that were got, oldest first.
+        keys: The key of every id: `keys[id]`; "" for an id whose object was deleted.
+    """
+
+    ids: NDArray[np.int32]
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MoveReport:
+    """What a `move` did.
+
+    Attributes:
+        promoted: Number of objects that went to a faster tier.
+        demoted: Number of objects that went to a slower tier.
+        bytes_moved: Bytes that were copied for it; dropping a copy moves none.
+        seconds: Wall seconds it took.
+        refused: (key, reason) of every object that stayed where it was although another tier was asked for.
+    """
+
+    promoted: int
+    demoted: int
+    bytes_moved: int
+    seconds: float
+    refused: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TierBudgets:
+    """Bytes that each fast tier may take. Zero leaves the tier out. They count for the process that owns the store.
+
+    Attributes:
+        device_bytes: L0, taken at once from the device.
+        process_bytes: L1, a limit.
+        arena_bytes: L2, taken at once from shared memory.
+    """
+
+    device_bytes: int = 0
+    process_bytes: int = 16 * MIB
+    arena_bytes: int = 64 * MIB
+
+    def __post_init__(self) -> None:
+        for name in ("device_bytes", "process_bytes", "arena_bytes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; a budget is zero or more bytes")
+
+
+class TieredStore(ABC):
+    """Objects under keys on the tiers of this machine. Thread-safe; a context manager that closes itself.
+
+    What `get` returns may be shared and is read-only: arrays are not writable, copy them before changing them.
+    Every method raises a `StoreError` that names the thing, the cause and the remedy.
+    """
+
+    directory: Path
+
+    @abstractmethod
+    def get(self, key: str) -> Part:
+        """Read one object from the fastest tier that holds it and log the access.
+
+        Raises:
+            ObjectNotFoundError: No object has this key (also a KeyError).
+            CorruptObjectError: The durable bytes fail their checksum. A bad copy in a faster tier is dropped instead
+                and the object read from L3.
+        """
+
+    @abstractmethod
+    def get_many(self, keys: Iterable[str]) -> dict[str, Part]:
+        """Read several objects, in order of the keys, each access logged; one round trip for a client."""
+
+    @abstractmethod
+    def write(self, puts: Mapping[str, Part], deletes: Iterable[str] = ()) -> None:
+        """Put and delete in one atomic batch that is on disk (WAL synced) when this returns: all of it or nothing.
+
+        A key that exists keeps its id and falls back to L3; no reader sees the old value after this returned. A key
+        in `deletes` that does not exist is no error.
+
+        Raises:
+            InvalidPartError: A key is empty, in both arguments, or a value cannot be stored; nothing was written.
+            StorageError: The disk refused; nothing was written.
+        """
+
+    def put(self, key: str, part: Part) -> None:
+        """Write one object, durable when this returns."""
+        self.write({key: part})
+
+    def delete(self, key: str) -> None:
+        """Remove one object, durable when this returns; no error when there is none."""
+        self.write({}, [key])
+
+    @abstractmethod
+    def contains(self, key: str) -> bool:
+        """Whether an object has this key. Not an access."""
+
+    @abstractmethod
+    def entries(self, prefix: str = "") -> list[Entry]:
+        """All objects whose key starts with `prefix`, in order of the key."""
+
+    @abstractmethod
+    def tiers(self) -> list[TierState]:
+        """The tiers that this store has, from fast to slow. A tier that the machine lacks is not in the list."""
+
+    @abstractmethod
+    def move(self, targets: Mapping[str, Tier]) -> MoveReport:
+        """Bring each object to its target tier: copy, verify, flip the index, free the old copy.
+
+        Demotions go first so that they make room. Never exceeds a capacity and evicts nothing that was not asked for:
+        what does not fit, does not exist, or has a tier that this store lacks stays where it is and is reported.
+        """
+
+    @abstractmethod
+    def access_log(self) -> Access:
+        """The latest accesses by all processes, at most one million; survives a restart."""
+
+    @abstractmethod
+    def trim_access_log(self, keep_last: int) -> None:
+        """Forget all but the last `keep_last` accesses."""
+
+    @abstractmethod
+    def time_gets(self, keys: Sequence[str], tier: Tier | None = None) -> NDArray[np.float64]:
+        """Seconds of one get per key, in order, measured in the owner's process; not logged, not counted in `tiers`.
+
+        With `tier` None each object is read from where it lives. Otherwise it is read from that tier; an object
+        without a copy there gets one for the time of its measurement.
+
+        Returns:
+            float64[len(keys)], seconds.
+
+        Raises:
+            TierAbsentError: The store has no such tier.
+            CapacityError: A copy that the measurement needs does not fit beside what the tier holds.
+        """
+
+    @abstractmethod
+    def time_puts(self, sizes: Sequence[int], tier: Tier) -> NDArray[np.float64]:
+        """Seconds of writing an object of each size (bytes of payload) into a tier by the code that real writes use.
+
+        Each object is removed again before the next is written; none of them is ever visible.
+
+        Returns:
+            float64[len(sizes)], seconds.
+
+        Raises:
+            TierAbsentError: The store has no such tier.
+            CapacityError: An object of that size does not fit beside what the tier holds.
+        """
+
+    @abstractmethod
+    def checkpoint(self, target: Path) -> None:
+        """Make a consistent copy of the durable state in the new directory `target`, itself a store directory."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release everything; closing twice is fine. An owner's clients take over with their next call."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_store(
+    directory: Path, *, budgets: TierBudgets, device: str | None = None, timeout_seconds: float = 30
+) -> TieredStore:
+    """Open the store in a directory: as its owner when it has none, else as a client of the owner.
+
+    Args:
+        directory: The store's directory; made when it does not exist.
+        budgets: Bytes per fast tier; used if this process is or becomes the owner.
+        device: Torch device of L0, such as "cuda:0". None takes "cuda" where there is one and otherwise leaves L0 out.
+            L0 also needs `budgets.device_bytes` above zero.
+        timeout_seconds: Longest wait for the owner in one call (twenty times as long for moves, timings, checkpoints).
+
+    Returns:
+        The owner's store or a client's; same interface.
+
+    Raises:
+        StorageError: The directory cannot be used: permission, disk full, not a directory.
+        CorruptStoreError: The database in it cannot be read.
+        StoreUnavailableError: It has an owner that does not answer in time.
+        CapacityError: A budget is larger than the memory that is there.
+    """
+    from aura.tiers.remote import open_or_join  # the implementation imports this module
+
+    return open_or_join(Path(directory), budgets=budgets, device=device, timeout_seconds=timeout_seconds)
+
+
+def join_store(directory: Path, *, timeout_seconds: float = 30) -> TieredStore:
+    """Open the store in a directory as a client and never as its owner, now or later: for those who only look on.
+
+    While nobody owns the store each call raises `StoreUnavailableError` at once; the first call after another process
+    has opened it is answered again.
+
+    Args:
+        directory: The store's directory; never made.
+        timeout_seconds: Longest wait for the owner in one call (twenty times as long for moves, timings, checkpoints).
+
+    Raises:
+        StoreUnavailableError: No owner answers; the remedy says how to start one.
+    """
+    from aura.tiers.remote import join  # the implementation imports this module
+
+    return join(Path(directory), timeout_seconds=timeout_seconds)

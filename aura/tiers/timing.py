@@ -1,0 +1,96 @@
+"""How long gets and puts of a tier take, measured in the owner's process on the code that real ones run.
+
+Belongs here: placing, timing and taking away. Does not: fitting a model to it (`profile`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aura.tiers.codec import encode
+from aura.tiers.copies import FastTier, Live, Record
+from aura.tiers.moving import copy_into, held_tier
+from aura.tiers.store import Tier
+
+if TYPE_CHECKING:
+    from aura.tiers.local import LocalStore
+
+PROBE_KEY = "\0probe"
+"""The key of objects that exist only to be timed; the owner removes one that a kill left behind."""
+
+
+def time_gets(store: LocalStore, keys: Sequence[str], tier: Tier | None) -> NDArray[np.float64]:
+    """See `TieredStore.time_gets`."""
+    if tier is None:
+        return _timed_gets(store, keys)
+    if tier != Tier.L3:
+        held_tier(store, tier)
+    with store.lock, _lent(store, list(dict.fromkeys(keys)), tier):
+        return _timed_gets(store, keys)
+
+
+def time_puts(store: LocalStore, sizes: Sequence[int], tier: Tier) -> NDArray[np.float64]:
+    """See `TieredStore.time_puts`. The payload is incompressible; encoding counts for L3, where a put encodes."""
+    held = None if tier == Tier.L3 else held_tier(store, tier)
+    payload = np.random.default_rng(0).bytes(max(sizes, default=0))
+    seconds = np.empty(len(sizes))
+    for index, size in enumerate(sizes):
+        with store.lock:
+            part = payload[:size]
+            seconds[index] = _timed_write(store, part) if held is None else _timed_copy(held, part)
+    return seconds
+
+
+def _timed_gets(store: LocalStore, keys: Sequence[str]) -> NDArray[np.float64]:
+    clock = time.perf_counter_ns
+    peek = store.peek
+    spent = np.empty(len(keys), dtype=np.int64)
+    for index, key in enumerate(keys):
+        start = clock()
+        peek(key)
+        spent[index] = clock() - start
+    return spent / 1e9
+
+
+@contextmanager
+def _lent(store: LocalStore, keys: Sequence[str], tier: Tier) -> Iterator[None]:
+    """Let every object be read from `tier`, by a copy beside the one that it has; then as it was. Needs the lock."""
+    before: list[tuple[Record, Live | None]] = []
+    try:
+        for key in keys:
+            encoded = store.read_encoded(key, log=False)
+            record = store.records[key]
+            if record.tier != tier:
+                lent = Record(key, record.header) if tier == Tier.L3 else copy_into(store.fast[tier], key, encoded)
+                before.append((record, store.live.pop(key) if record.tier == Tier.L1 else None))
+                store.records[key] = lent
+        yield
+    finally:
+        for record, live in before:
+            store.drop_copy(record.key)
+            store.records[record.key] = record
+            if live is not None:
+                store.live[record.key] = live
+
+
+def _timed_write(store: LocalStore, part: bytes) -> float:
+    start = time.perf_counter_ns()
+    store.disk.write([(PROBE_KEY, encode(part, PROBE_KEY))], [], store.next_id)
+    spent = time.perf_counter_ns() - start
+    store.disk.write([], [PROBE_KEY], store.next_id)
+    return spent / 1e9
+
+
+def _timed_copy(held: FastTier, part: bytes) -> float:
+    encoded = encode(part, PROBE_KEY)
+    start = time.perf_counter_ns()
+    copied = copy_into(held, PROBE_KEY, encoded)
+    spent = time.perf_counter_ns() - start
+    held.release(copied)
+    return spent / 1e9

@@ -1,0 +1,92 @@
+"""The one function that assembles the definitions; tests, the demo and the code locations all use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import dagster as dg
+
+from aura.settings import Settings
+from aura_assets import corpus, embeddings, experts, jobs, tiers, topology
+from aura_assets.io_managers import catalog_io_manager
+from aura_assets.op_tags import GPU_TAGS
+from aura_assets.partitions import sources
+from resources.encoders import EncodersResource
+from resources.instruments import InstrumentsResource
+from resources.progress import LogProgress
+from resources.sources import SourcesResource
+from resources.store import StoreResource
+from sensors.dead_runs import dead_runs
+from sensors.sources import source_partitions
+
+ASSETS = (
+    corpus.corpus_manifest,
+    embeddings.text_embeddings,
+    embeddings.image_embeddings,
+    topology.embedding_diagrams,
+    topology.image_embedding_diagrams,
+    experts.expert_model,
+    experts.expert_routing_table,
+    tiers.tier_profile,
+    tiers.tier_placement,
+)
+
+Location = Literal["everything", "cpu", "gpu"]
+
+
+def build_defs(
+    settings: Settings, *, location: Location = "everything", resources: Mapping[str, object] | None = None
+) -> dg.Definitions:
+    """Assemble the graph, or the part of it that belongs to a code location.
+
+    Args:
+        settings: The settings of this deployment.
+        location: `everything` for one machine; `cpu` and `gpu` cut the graph in two, each asset in exactly one.
+        resources: Resources that replace the usual ones, by name.
+    """
+    here = [asset for asset in ASSETS if location == "everything" or _wants_gpu(asset) == (location == "gpu")]
+    return dg.Definitions(
+        assets=[*here, *_read_from_elsewhere(here)],
+        jobs=[] if location == "gpu" else [jobs.corpus, jobs.listing, jobs.tiers],
+        schedules=[] if location == "gpu" else [jobs.hourly_listing],
+        sensors=[
+            dg.AutomationConditionSensorDefinition(
+                f"automation_{location}",
+                target=dg.AssetSelection.assets(*here),
+                default_status=dg.DefaultSensorStatus.RUNNING,
+                minimum_interval_seconds=30,
+            ),
+            *([] if location == "gpu" else [source_partitions(jobs.listing, sources), dead_runs]),
+        ],
+        # A step that spawns a process costs seconds, most of it importing torch; a step in this process, milliseconds.
+        # In the GPU location that is the price for device memory that surely goes back after each step.
+        executor=dg.multiprocess_executor.configured({"max_concurrent": 1})
+        if location == "gpu"
+        else dg.in_process_executor,
+        resources={
+            "settings": settings,
+            "store": StoreResource.of(settings),
+            "io_manager": catalog_io_manager,
+            "registry": SourcesResource.of(settings),
+            "encoders": EncodersResource.of(settings),
+            "instruments": InstrumentsResource.of(settings),
+            "progress": LogProgress(),
+            **(resources or {}),
+        },
+    )
+
+
+def _read_from_elsewhere(here: Sequence[dg.AssetsDefinition]) -> list[dg.AssetSpec]:
+    """What these assets read and another location makes, as external assets that the IO manager can load."""
+    made = {key for asset in here for key in asset.keys}
+    read = {key for asset in here for key in asset.dependency_keys} - made
+    return [
+        dg.AssetSpec(key, partitions_def=maker.partitions_def).with_io_manager_key("io_manager")
+        for maker in ASSETS
+        for key in maker.keys & read
+    ]
+
+
+def _wants_gpu(asset: dg.AssetsDefinition) -> bool:
+    return GPU_TAGS.items() <= asset.op.tags.items()

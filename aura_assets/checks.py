@@ -1,0 +1,52 @@
+"""The checks of the graph: which statement about a value guards which asset.
+
+The statements themselves are pure functions of `aura`; here they get their names and whether they block.
+"""
+
+from __future__ import annotations
+
+from aura.corpus.checks import identifiers_match_texts, most_items_usable
+from aura.embeddings.checks import no_collapse, unit_norms
+from aura.experts.checks import better_than_majority, no_dead_expert, shares_sum_to_one
+from aura.tiers.checks import costs_are_sound, not_slower, within_capacity
+from aura.topology.checks import births_before_deaths, finite_h1
+from aura_assets.step import ValueCheck
+
+MANIFEST = (
+    ValueCheck(
+        "identifiers_match_texts", "Every text is listed under the digest of its content.", identifiers_match_texts
+    ),
+    ValueCheck("most_items_usable", "Not most of the items were set aside.", most_items_usable, blocking=False),
+)
+
+EMBEDDINGS = (
+    ValueCheck("unit_norms", "Every vector is finite and has length one.", unit_norms),
+    ValueCheck("no_collapse", "The vectors differ: they have not fallen onto a point or a line.", no_collapse),
+)
+
+DIAGRAMS = (
+    ValueCheck("births_before_deaths", "Every bar is born before it dies.", births_before_deaths),
+    ValueCheck("finite_h1", "Every loop dies: at the enclosing radius the complex is a cone.", finite_h1),
+)
+
+EXPERT_MODEL = (
+    ValueCheck(
+        "better_than_majority",
+        "On the held-out split the model beats the most frequent label.",
+        better_than_majority,
+    ),
+)
+
+ROUTING_TABLE = (
+    ValueCheck("shares_sum_to_one", "The experts' shares sum to one, as do each label's.", shares_sum_to_one),
+    ValueCheck("no_dead_expert", "Every expert gets tokens.", no_dead_expert, blocking=False),
+)
+
+TIER_PROFILE = (
+    ValueCheck("costs_are_sound", "Every tier's cost is positive and grows with the size.", costs_are_sound),
+)
+
+TIER_PLACEMENT = (
+    ValueCheck("within_capacity", "No tier holds more than its capacity.", within_capacity),
+    ValueCheck("not_slower", "The mean get is not slower after the placement than before.", not_slower, blocking=False),
+)

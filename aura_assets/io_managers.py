@@ -1,0 +1,77 @@
+"""How values travel between assets: typed, through the tiered store, never pickled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from aura.tiers.catalog import Catalog, Draft
+from aura.tiers.store import TieredStore
+from aura_assets.metadata import figure
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A value that passed its checks.
+
+    Attributes:
+        draft: The value, encoded.
+        provenance: What it was made from.
+        succeeded: Called once the value is durable; gives further metadata.
+        failed: Called when it could not be published, before the error goes on.
+    """
+
+    draft: Draft
+    provenance: Mapping[str, str]
+    succeeded: Callable[[], Mapping[str, Any]]
+    failed: Callable[[], object]
+
+
+class CatalogIOManager(dg.IOManager):
+    """Publishes an output under its asset's name and partition, and loads an input as the type that was published."""
+
+    def __init__(self, store: TieredStore) -> None:
+        self.store = store
+
+    def handle_output(self, context: dg.OutputContext, obj: Publication) -> None:
+        """Write the blocks, verify them, flip the pointer; only then is it recorded as made."""
+        started = time.perf_counter()
+        try:
+            published = Catalog(self.store).publish(
+                context.asset_key.to_user_string(),
+                obj.draft,
+                partition=context.partition_key if context.has_partition_key else None,
+                provenance=obj.provenance,
+            )
+        except Exception:
+            obj.failed()
+            raise
+        seconds = time.perf_counter() - started
+        context.add_output_metadata(
+            {
+                "store_seconds": figure(seconds),
+                "bytes": published.bytes,
+                "blocks": len(published.keys),
+                **obj.succeeded(),
+            }
+        )
+
+    def load_input(self, context: dg.InputContext) -> object:
+        """Load what is published; an error says what exists and how to make the missing value."""
+        return Catalog(self.store).load(
+            context.asset_key.to_user_string(), context.partition_key if context.has_partition_key else None
+        )
+
+
+@dg.io_manager(required_resource_keys={"store"}, description=CatalogIOManager.__doc__)
+def catalog_io_manager(context: dg.InitResourceContext) -> CatalogIOManager:
+    """The IO manager on the run's store.
+
+    By key, since a resource that is nested in another one is set up a second time: the steps would then talk through a
+    socket to the store that their own process has opened for the IO manager.
+    """
+    return CatalogIOManager(context.resources.store)

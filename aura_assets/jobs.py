@@ -1,0 +1,42 @@
+"""Jobs and the schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from aura_assets.partitions import sources
+
+PARTITIONED_GROUPS = ("corpus", "embeddings", "topology", "experts")
+
+corpus = dg.define_asset_job(
+    "corpus",
+    selection=dg.AssetSelection.groups(*PARTITIONED_GROUPS),
+    description="List one source and bring everything that follows from it up to date.",
+)
+
+listing = dg.define_asset_job(
+    "listing",
+    selection=dg.AssetSelection.assets("corpus_manifest"),
+    description="List one source; what follows is recomputed by automation if the content has changed.",
+)
+
+tiers = dg.define_asset_job(
+    "tiers",
+    selection=dg.AssetSelection.groups("tiers"),
+    description="Measure the tiers, place the objects, measure what it gained.",
+)
+
+
+@dg.schedule(
+    job=listing,
+    cron_schedule="0 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Looks every hour for new, changed and removed items in each source.",
+)
+def hourly_listing(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+    """One run per source and hour."""
+    hour = context.scheduled_execution_time.strftime("%Y-%m-%dT%H")
+    for name in sources.get_partition_keys(dynamic_partitions_store=context.instance):
+        yield dg.RunRequest(run_key=f"{name} {hour}", partition_key=name)

@@ -1,0 +1,88 @@
+"""Tiers: what each memory costs on this machine, and where the objects should live."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from aura.tiers.catalog import Catalog
+from aura.tiers.placement import plan_and_apply
+from aura.tiers.plots import plot_placement, plot_profile
+from aura.tiers.profile import TierProfile, measure_profile
+from aura.tiers.store import TieredStore
+from aura_assets.asset import aura_asset
+from aura_assets.automation import every_day
+from aura_assets.checks import TIER_PLACEMENT, TIER_PROFILE
+from aura_assets.metadata import markdown_table, picture
+from aura_assets.step import Made
+from resources.progress import Progress
+
+
+@aura_asset(group="tiers", kinds={"rocksdb", "python"}, checks=TIER_PROFILE, partitioned=False, automation=every_day(4))
+def tier_profile(
+    context: dg.AssetExecutionContext,  # noqa: ARG001 - every asset function has it
+    store: dg.ResourceParam[TieredStore],
+    progress: dg.ResourceParam[Progress],
+) -> Made:
+    """What a get and a put cost in each tier of this machine, by size: latency = a + b * bytes, measured.
+
+    Measured in the process that owns the store. A tier that the machine does not have is not in the profile.
+    """
+    profile = measure_profile(store, progress=progress("tier_profile"))
+    return Made(
+        profile,
+        rows=profile.samples.num_rows,
+        figures={
+            f"{tier}_get_64kib_us": 1e6 * float(profile.predict_seconds(tier, 64 * 1024)) for tier in profile.tiers
+        },
+        metadata={
+            "machine": profile.machine,
+            "costs": markdown_table(profile.costs),
+            "latency": picture(plot_profile(profile), "latency by size, tier and operation"),
+        },
+    )
+
+
+@aura_asset(
+    group="tiers",
+    kinds={"rocksdb", "python"},
+    checks=TIER_PLACEMENT,
+    partitioned=False,
+    deps=("text_embeddings", "embedding_diagrams", "expert_routing_table"),
+    automation=every_day(5),
+)
+def tier_placement(
+    context: dg.AssetExecutionContext,  # noqa: ARG001
+    tier_profile: TierProfile,
+    store: dg.ResourceParam[TieredStore],
+) -> Made:
+    """Where each object should live: the placement of least expected cost within the tiers' capacities, applied.
+
+    Expected accesses come from the access log, costs from the profile; the lower bound is that of the linear
+    relaxation. The mean get latency before and after is measured by replaying the log through the store. Blocks that
+    killed runs left behind are removed first, since they need no place.
+    """
+    swept = Catalog(store).sweep()
+    placement = plan_and_apply(store, tier_profile)
+    figures = {
+        "swept_blocks": swept,
+        "accesses": placement.accesses,
+        "predicted_cost_seconds": placement.predicted_cost_seconds,
+        "lower_bound_seconds": placement.lower_bound_seconds,
+        "gap_to_bound": placement.gap,
+        "promoted": placement.moves.promoted,
+        "demoted": placement.moves.demoted,
+        "bytes_moved": placement.moves.bytes_moved,
+    }
+    if placement.measured_before is not None and placement.measured_after is not None:
+        figures["mean_get_us_before"] = 1e6 * placement.measured_before.mean_seconds
+        figures["mean_get_us_after"] = 1e6 * placement.measured_after.mean_seconds
+    return Made(
+        placement,
+        rows=placement.objects.num_rows,
+        figures=figures,
+        metadata={
+            "basis": placement.basis,
+            "tiers": markdown_table(placement.tiers),
+            "before_and_after": picture(plot_placement(placement), "bytes per tier and latency, before and after"),
+        },
+    )

@@ -1,0 +1,154 @@
+"""A small project that was really materialized, an empty one, and the processes that serve them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+from aura.tiers.store import TieredStore, join_store
+
+PROJECT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+SENTENCES = {
+    "gardening": "The gardener waters the {colour} roses in row {number} before the sun rises over the beds.",
+    "sailing": "The skipper trims the {colour} sail and holds course {number} while the tide turns in the bay.",
+}
+CONFIG = """
+home = "{home}"
+[experts]
+experts = 2
+epochs = 1
+min_label_items = 5
+[topology]
+landmarks = 20
+[measure]
+energy = "modelled"
+"""
+
+
+@dataclass(frozen=True)
+class Home:
+    """A project's home with the settings file that names it."""
+
+    path: Path
+    config: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For a process that works on it."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AURA_")}
+        return {**inherited, "AURA_CONFIG": str(self.config), "PYTHONUNBUFFERED": "1"}
+
+    @property
+    def store_directory(self) -> Path:
+        """Where its store is."""
+        return self.path / "store"
+
+    def joined(self) -> TieredStore:
+        """Its store, as a client."""
+        return join_store(self.store_directory, timeout_seconds=10)
+
+    @contextmanager
+    def owner(self) -> Iterator[subprocess.Popen[str]]:
+        """A dedicated process that owns the store."""
+        command = [BIN / "aura", "tiers", "serve"]
+        with _running(command, self.environment, stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline().startswith("Serving")
+            yield process
+
+    @contextmanager
+    def dashboard(self) -> Iterator[str]:
+        """The page, served as in the development stack; gives its address."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [BIN / "streamlit", "run", "app/main.py", "--server.port", str(port)]
+        with _running(command, self.environment) as process:
+            address = f"http://127.0.0.1:{port}"
+            _wait_for(process, f"{address}/_stcore/health")
+            yield address
+
+
+@contextmanager
+def _running(command: list, environment: dict[str, str], stdout: int | None = None) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=stdout, text=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def _wait_for(process: subprocess.Popen[str], address: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the server ended by itself"
+        try:
+            with urlopen(address, timeout=5):
+                return
+        except (URLError, OSError):
+            time.sleep(0.1)
+    pytest.fail(f"{address} did not answer within a minute")
+
+
+def _home(directory: Path) -> Home:
+    home = Home(directory / "home", directory / "aura.toml")
+    home.config.write_text(CONFIG.format(home=home.path))
+    return home
+
+
+@pytest.fixture(scope="session")
+def materialized(tmp_path_factory) -> Home:
+    """Thirty texts of two kinds, taken through the whole graph by the real command."""
+    directory = tmp_path_factory.mktemp("materialized")
+    home = _home(directory)
+    for label, sentence in SENTENCES.items():
+        folder = directory / "letters" / label
+        folder.mkdir(parents=True)
+        for number in range(15):
+            colour = ("red", "white", "old")[number % 3]
+            (folder / f"{number:02d}.txt").write_text(sentence.format(colour=colour, number=number))
+    command = [sys.executable, "-m", "aura_assets.demo", "--source", str(directory / "letters")]
+    run = subprocess.run(command, check=False, cwd=PROJECT, env=home.environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return home
+
+
+@pytest.fixture
+def empty(tmp_path) -> Home:
+    """A home that does not exist yet."""
+    return _home(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's executable. Without one the tests are skipped, except in CI, which has to have it."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        own = Path(playwright.chromium.executable_path)
+    if own.is_file():
+        return str(own)
+    missing = "no Chromium here: deploy/chromium.sh installs it"
+    if "CI" in os.environ:
+        pytest.fail(missing)
+    pytest.skip(missing)

@@ -1,0 +1,139 @@
+"""The rows of the table: freshness, last cost, checks, what is left out; and the summary over them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from app import markup, units
+from app.assets import FRESH_FOR, Freshness, asset_rows
+from app.charts import cost_chart, figures_of
+from app.costs import CostBook
+from app.stored import StoredValue
+from aura.measure.history import MaterializationCost
+from aura.tiers.store import Tier
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+RUN = MaterializationCost(
+    asset="embeddings",
+    partition="notes",
+    group="embeddings",
+    run_id="run",
+    mlflow_run_id="0",
+    started_at=NOW - timedelta(hours=2),
+    succeeded=True,
+    reused=False,
+    wall_seconds=60.0,
+    cpu_seconds=30.0,
+    peak_memory_mib=100.0,
+    energy_source="measured",
+    joules=5.0,
+    code_version="1",
+    figures={"rows": 7.0, "check_norms": 1.0, "check_collapse": 0.0},
+    tags={"outcome": "made"},
+)
+
+
+def run(hours_ago, outcome="made", **changes):
+    return replace(
+        RUN,
+        started_at=NOW - timedelta(hours=hours_ago),
+        tags={"outcome": outcome},
+        succeeded=outcome != "failed",
+        reused=outcome == "reused",
+        **changes,
+    )
+
+
+def book(*runs):
+    series = {}
+    for each in sorted(runs, key=lambda each: each.started_at):
+        series.setdefault(each.asset, []).append(each)
+    return CostBook({asset: tuple(found) for asset, found in series.items()})
+
+
+def the_row(*runs, stored=()):
+    (row,) = asset_rows(book(*runs), stored, ["notes"])
+    return row
+
+
+@pytest.mark.parametrize("outcome", ["failed", "refused"])
+def test_a_run_that_published_nothing_makes_nothing_fresh(outcome):
+    row = the_row(run(30), run(1, outcome))
+    assert row.freshness(NOW) is Freshness.LATE
+    assert row.setback == outcome
+    assert row.computed == run(30)
+    assert the_row(run(1, outcome)).freshness(NOW) is Freshness.NEVER
+
+
+def test_freshness_counts_from_the_end_of_the_run_and_the_limit_still_is_fresh():
+    row = the_row(run(0))
+    assert row.freshness(NOW + timedelta(seconds=60) + FRESH_FOR) is Freshness.FRESH
+    assert row.freshness(NOW + timedelta(seconds=61) + FRESH_FOR) is Freshness.LATE
+
+
+def test_reuse_keeps_an_asset_fresh_and_the_cost_and_the_checks_are_those_of_the_computation():
+    computed = run(30)
+    row = the_row(computed, run(1, "reused", wall_seconds=0.1, figures={"rows": 99.0}))
+    assert row.freshness(NOW) is Freshness.FRESH
+    assert row.computed == computed
+    assert row.reuse.wall_seconds == 0.1
+    assert row.checks == {"norms": True, "collapse": False}
+    assert row.rows == 7
+
+
+def test_every_registered_source_has_every_partitioned_asset_and_forgotten_sources_have_none():
+    placement = run(1, asset="placement", partition=None, group="tiers")
+    rows = asset_rows(book(run(1), run(1, partition="forgotten"), placement), [], ["notes", "other"])
+    assert [(row.asset, row.partition, row.freshness(NOW)) for row in rows] == [
+        ("embeddings", "notes", Freshness.FRESH),
+        ("embeddings", "other", Freshness.NEVER),
+        ("placement", None, Freshness.FRESH),
+    ]
+
+
+def test_a_published_value_has_a_row_without_any_cost():
+    stored = StoredValue("embeddings", "notes", 5, {Tier.L1: 1024, Tier.L3: 512})
+    (row,) = asset_rows(CostBook({}), [stored], [])
+    assert (row.rows, row.stored.bytes, row.freshness(NOW)) == (5, 1536, Freshness.NEVER)
+
+
+def test_joules_of_different_sources_are_never_added_up():
+    modelled = run(1, asset="b", energy_source="modelled", joules=100.0)
+    absent = run(1, asset="c", energy_source="unavailable", joules=None)
+    summary = markup.overview(asset_rows(book(run(1), modelled, absent), [], ["notes"]), NOW)
+    assert "5.00 J" in summary
+    assert "measured, 100 J modelled, unavailable for 1" in summary
+    assert "105" not in summary
+    titles = [figure.title for figure in figures_of([run(1), modelled])]
+    for figure in figures_of([run(1), modelled])[-2:]:
+        assert len(cost_chart([run(1), modelled], figure)["data"]["values"]) == 1
+    assert titles[-2:] == ["energy measured, J", "energy modelled, J"]
+
+
+def test_names_from_outside_are_escaped():
+    row = the_row(run(1, group="<script>"))
+    table = markup.asset_table([row], NOW, "http://dagster", markup.Known(costs=True, store=True))
+    assert "<script>" not in table
+    assert "<script>" not in markup.heading("<script>")
+    assert "<script>" not in markup.remedy("<script>", "`<script>`")
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (units.size(0), "0 B"),
+        (units.size(1536), "1.50 KiB"),
+        (units.size(4 * 2**20), "4.00 MiB"),
+        (units.size(3e12), "2,794 GiB"),
+        (units.seconds(0.1234), "0.12 s"),
+        (units.joules(1234.5), "1,234 J"),
+        (units.age(NOW - timedelta(days=1, hours=4), NOW), "1 d 4 h ago"),
+        (units.age(NOW - timedelta(minutes=5, seconds=9), NOW), "5 min ago"),
+        (units.age(NOW, NOW), "just now"),
+    ],
+)
+def test_figures_have_their_unit(shown, expected):
+    assert shown == expected

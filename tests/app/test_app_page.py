@@ -1,0 +1,81 @@
+"""The page as Streamlit runs it, without a browser."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from aura.tiers.local import LocalStore
+from aura.tiers.store import TierBudgets, open_store
+
+PAGE = Path(__file__).resolve().parents[2] / "app" / "main.py"
+ASK_AGAIN_SECONDS = 0.2
+
+
+@pytest.fixture
+def page(monkeypatch):
+    """Runs the page on a home until what is waited for is drawn."""
+
+    def run(home, awaited, **settings):
+        for name in [name for name in os.environ if name.startswith("AURA_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AURA_CONFIG", str(home.config))
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        app = AppTest.from_file(str(PAGE), default_timeout=60)
+        for _ in range(300):
+            app.run()
+            assert not app.exception
+            drawn = "\n".join(element.proto.body for element in app.get("html"))
+            if awaited in drawn:
+                return drawn
+            time.sleep(ASK_AGAIN_SECONDS)
+        pytest.fail(f"{awaited!r} was never drawn, but {drawn}")
+
+    st.cache_resource.clear()
+    yield run
+    st.cache_resource.clear()
+
+
+def closed_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_an_empty_project_is_drawn_and_stays_empty(page, empty):
+    drawn = page(empty, "Nothing is materialized yet")
+    assert "no owner that answers" in drawn
+    assert not empty.path.exists()
+
+
+def test_wrong_settings_are_the_only_thing_on_the_page(page, empty):
+    drawn = page(empty, "The settings cannot be read", AURA_TOPOLOGY__LANDMARKS="none")
+    assert "topology.landmarks" in drawn
+    assert "Nothing is materialized" not in drawn
+
+
+@pytest.mark.slow
+def test_the_page_never_owns_the_store_of_a_materialized_project(page, materialized):
+    drawn = page(materialized, "text_embeddings")
+    assert "modelled" in drawn
+    assert "aura tiers serve" in drawn
+    with open_store(materialized.store_directory, budgets=TierBudgets(0, 0, 0), timeout_seconds=5) as store:
+        assert isinstance(store, LocalStore)
+
+
+@pytest.mark.slow
+def test_without_mlflow_what_is_stored_is_shown_all_the_same(page, materialized):
+    nobody = f"http://127.0.0.1:{closed_port()}"
+    with materialized.owner():
+        drawn = page(materialized, "cannot read costs from MLflow", AURA_MEASURE__MLFLOW_URI=nobody)
+    assert "Costs and freshness are not known" in drawn
+    assert 'data-tier="L3"' in drawn
+    assert "text_embeddings" in drawn
+    assert "joules" not in drawn

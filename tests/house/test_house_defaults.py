@@ -1,0 +1,31 @@
+"""The defaults of the settings are those of the domain: a notebook and the graph compute the same."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from aura.corpus.sources import DEFAULT_LIMITS
+from aura.experts.config import ExpertConfig
+from aura.settings import CorpusSettings, ExpertSettings, TierSettings, TopologySettings
+from aura.tiers.store import TierBudgets
+from aura.topology.persistence import CPU_SECONDS, LANDMARKS, MEMORY_BYTES
+
+
+def test_experts():
+    ours = ExpertSettings().model_dump()
+    assert ours.items() <= asdict(ExpertConfig()).items()
+
+
+def test_topology():
+    ours = TopologySettings()
+    assert (ours.landmarks, ours.time_limit_seconds, ours.memory_limit) == (LANDMARKS, CPU_SECONDS, MEMORY_BYTES)
+
+
+def test_tiers():
+    ours, domain = TierSettings(), TierBudgets()
+    assert (ours.process_bytes, ours.arena_bytes) == (domain.process_bytes, domain.arena_bytes)
+
+
+def test_corpus():
+    ours = CorpusSettings()
+    assert (ours.max_file_bytes, ours.max_text_bytes) == (DEFAULT_LIMITS.file_bytes, DEFAULT_LIMITS.text_bytes)

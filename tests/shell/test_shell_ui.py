@@ -1,0 +1,174 @@
+"""The development stack as a person meets it: `aura up`, a browser, a click on Materialize."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from shell_graph import PROJECT, SOURCE
+
+from aura.corpus.registry import SourceRegistry
+from aura.tiers.catalog import Catalog
+from resources.store import StoreResource
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
+
+ARTEFACTS = PROJECT / "test-artifacts"
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+STARTUP_SECONDS = 180
+RUN_SECONDS = 240
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ask(address: str, query: str) -> dict:
+    request = urllib.request.Request(
+        f"{address}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)["data"]
+
+
+def wait_for(what, condition, seconds):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if result := condition():
+                return result
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            pass
+        time.sleep(1)
+    raise AssertionError(f"{what}: not within {seconds} s")
+
+
+@pytest.fixture
+def page() -> Iterator[object]:
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium; deploy/chromium.sh installs it")
+        pytest.skip("no Chromium on this machine")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
+        yield browser.new_page(viewport={"width": 1600, "height": 1000})
+        browser.close()
+
+
+@pytest.fixture
+def stack(graph, monkeypatch) -> Iterator[dict[str, str]]:
+    """The stack on free ports, in a fresh home with the small corpus as its only source and nothing computed."""
+    registry = SourceRegistry(graph.settings.sources_file)
+    for name in ("digits", "python-docs"):
+        registry.remove(name)
+    ports = {name: free_port() for name in ("dagster", "mlflow", "dashboard")}
+    for name, port in ports.items():
+        monkeypatch.setenv(f"AURA_SERVICES__{name.upper()}_PORT", str(port))
+    log = graph.settings.home.parent / "up.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).parent / "aura"), "up", "--project", str(PROJECT)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    addresses = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    try:
+        for name, path in (("dagster", "/server_info"), ("mlflow", "/health"), ("dashboard", "/_stcore/health")):
+            wait_for(
+                f"{name} ({log.read_text(errors='replace')[-2000:]})",
+                lambda u=addresses[name] + path: reached(u),
+                STARTUP_SECONDS,
+            )
+        yield addresses
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+
+
+def reached(url: str) -> bool:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return answer.status == 200
+
+
+def runs(address: str) -> list[dict]:
+    query = "{runsOrError(limit:50){... on Runs{results{runId status assetSelection{path} tags{key value}}}}}"
+    return ask(address, query)["runsOrError"]["results"]
+
+
+def test_every_asset_materializes_from_the_page_and_shows_its_plots(graph, stack, page):
+    address = stack["dagster"]
+    partitions = "{assetNodes{assetKey{path} partitionKeys}}"
+    wait_for(
+        "the sensor turns the source into a partition",
+        lambda: any(SOURCE in node["partitionKeys"] for node in ask(address, partitions)["assetNodes"]),
+        120,
+    )
+    ARTEFACTS.mkdir(exist_ok=True)
+    page.goto(f"{address}/asset-groups")
+    page.get_by_text("Materialize all").click()
+    page.get_by_role("button", name="All", exact=True).click()
+    page.screenshot(path=ARTEFACTS / "dagster-launch.png")
+    page.get_by_role("button", name=re.compile("^Launch (backfill|1 run)")).click()
+
+    def all_published():
+        assert not [run for run in runs(address) if run["status"] == "FAILURE"]
+        with StoreResource.of(graph.settings).open() as store:
+            return {"expert_routing_table", "embedding_diagrams", "tier_placement"} <= {
+                published.name for published in Catalog(store).published()
+            }
+
+    wait_for("everything is published", all_published, RUN_SECONDS)
+    wait_for(
+        "every run has ended well",
+        lambda: all(run["status"] == "SUCCESS" for run in runs(address)),
+        RUN_SECONDS,
+    )
+
+    page.goto(f"{address}/asset-groups")
+    page.get_by_text("tiers").first.wait_for()
+    page.keyboard.press("Alt+e")
+    page.get_by_text("tier_placement").first.wait_for(timeout=30_000)
+    page.wait_for_timeout(2000)
+    page.screenshot(path=ARTEFACTS / "dagster-lineage.png")
+
+    page.goto(f"{address}/assets/embedding_diagrams?view=overview")
+    page.get_by_text("[Show Markdown]").first.click()
+    plot = page.locator("img[src^='data:image/png']").first
+    plot.wait_for(timeout=30_000)
+    assert plot.evaluate("image => image.naturalWidth") > 100
+    page.screenshot(path=ARTEFACTS / "dagster-plot.png")
+
+    page.goto(stack["mlflow"])
+    page.get_by_text("aura").first.wait_for(timeout=60_000)
+    page.goto(stack["dashboard"])
+    page.get_by_text("text_embeddings").first.wait_for(timeout=60_000)
