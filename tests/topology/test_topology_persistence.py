@@ -85,7 +85,7 @@ def test_a_cloud_that_takes_too_long_comes_back_on_fewer_landmarks():
 
 @pytest.mark.slow
 def test_caps_that_no_cloud_can_meet_are_an_error_that_names_them():
-    with pytest.raises(EngineError, match=r"8 landmarks ended with.*1e-06 s CPU and 268435456 bytes.*raise them"):
+    with pytest.raises(EngineError, match=r"8 landmarks ended with.*1e-06 s CPU and 536870912 bytes.*raise them"):
         cloud_diagrams(circle(8), seed=0, time_limit_seconds=1e-6)
 
 
