@@ -23,7 +23,13 @@ MIB = 1024 * 1024
 LOOPBACK = "127.0.0.1"
 """The servers of the development stack have no authentication: they listen here and nowhere else."""
 
-SECRETS = ("measure.otlp_token",)
+SECRETS = (
+    "measure.otlp_token",
+    "events.kafka_password",
+    "graph.neo4j_password",
+    "redis.password",
+    "postgres.password",
+)
 """Settings that are taken from the environment only."""
 
 
@@ -44,10 +50,13 @@ def _without_credentials(address: str) -> str:
     return address
 
 
-def _tracking_address(address: str) -> str:
-    if not address.startswith(("sqlite:///", "http://", "https://")):
-        raise ValueError("expected sqlite:///<file>, http://<server> or https://<server>")
-    return address
+def _beginning_with(*accepted: str) -> AfterValidator:
+    def check(address: str) -> str:
+        if not address.startswith(accepted):
+            raise ValueError(f"expected an address that begins with {' or '.join(accepted)}")
+        return address
+
+    return AfterValidator(check)
 
 
 Address = Annotated[str, AfterValidator(_without_credentials)]
@@ -115,7 +124,7 @@ class MeasureSettings(_Section):
         "auto", description="auto: RAPL and NVML counters where they exist; modelled: CPU time times watts_per_core."
     )
     watts_per_core: PositiveFloat = Field(10.0, description="Assumed watts of one busy core; used by `modelled` only.")
-    mlflow_uri: Annotated[Address, AfterValidator(_tracking_address)] | None = Field(
+    mlflow_uri: Annotated[Address, _beginning_with("sqlite:///", "http://", "https://")] | None = Field(
         None,
         description="MLflow tracking URI (none: SQLite under the home). A server's credentials go into "
         "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
@@ -127,12 +136,67 @@ class MeasureSettings(_Section):
     otlp_token: SecretStr | None = Field(None, description="Bearer token for the OTLP endpoint (environment only).")
 
 
+class EventSettings(_Section):
+    """Where the event log is, and what happens while it cannot be reached."""
+
+    kafka: str | None = Field(
+        None, description="Bootstrap servers of Kafka, host:port[,host:port] (none: the embedded log under the home)."
+    )
+    kafka_user: str | None = Field(None, description="SASL user (none: no authentication); uses SCRAM-SHA-512.")
+    kafka_password: SecretStr | None = Field(None, description="Password of kafka_user (environment only).")
+    kafka_tls: bool = Field(False, description="Encrypt the connection to Kafka.")  # noqa: FBT003  pydantic's signature
+    timeout_seconds: PositiveFloat = Field(10.0, description="Deadline of one call to the log, retries included.")
+    outbox_limit: PositiveInt = Field(100_000, description="Events kept on disk while Kafka is down; more are refused.")
+
+
+class GraphSettings(_Section):
+    """Where the graph of lineage and dependencies is."""
+
+    neo4j: Annotated[Address, _beginning_with("bolt://", "bolt+s://", "neo4j://", "neo4j+s://")] | None = Field(
+        None, description="Address of Neo4j, bolt://host:port or neo4j+s://host (none: SQLite under the home)."
+    )
+    neo4j_user: str | None = Field(None, description="User of Neo4j (none: no authentication).")
+    neo4j_password: SecretStr | None = Field(None, description="Password of neo4j_user (environment only).")
+    timeout_seconds: PositiveFloat = Field(10.0, description="Deadline of one call to the graph, retries included.")
+    outbox_limit: PositiveInt = Field(100_000, description="Writes kept on disk while Neo4j is down; more are refused.")
+
+
+class RedisSettings(_Section):
+    """A Redis or Valkey server, alone or a cluster."""
+
+    url: Annotated[Address, _beginning_with("redis://", "rediss://", "unix://")] | None = Field(
+        None, description="redis://host:port/0, rediss:// with TLS, or unix:///path (none: no Redis is used)."
+    )
+    cluster: bool = Field(False, description="The address is a node of a cluster.")  # noqa: FBT003
+    user: str | None = Field(None, description="ACL user (none: the default user).")
+    password: SecretStr | None = Field(None, description="Password (environment only).")
+    timeout_seconds: PositiveFloat = Field(0.5, description="Deadline of one call.")
+
+
+class PostgresSettings(_Section):
+    """PostgreSQL as the storage of the Dagster instance."""
+
+    address: Annotated[Address, _beginning_with("postgresql://")] | None = Field(
+        None, description="postgresql://host:port/database (none: SQLite under the home)."
+    )
+    user: str = Field("aura", description="User.")
+    password: SecretStr | None = Field(None, description="Password (environment only).")
+    timeout_seconds: PositiveFloat = Field(5.0, description="Time-out of connecting.")
+
+
 class ServiceSettings(_Section):
-    """Ports of the development stack; everything listens on loopback."""
+    """Ports of what runs here, all on loopback, and the addresses of what else is watched."""
 
     dagster_port: Port = Field(3000, description="Dagster UI.")
     mlflow_port: Port = Field(5000, description="MLflow UI, if MLflow is the embedded one.")
     dashboard_port: Port = Field(8501, description="Streamlit dashboard.")
+    kafka_port: Port | None = Field(None, description="Kafka of `aura services up` (none: a free one, kept).")
+    neo4j_port: Port | None = Field(None, description="Neo4j of `aura services up` (none: a free one, kept).")
+    redis_port: Port | None = Field(None, description="Redis of `aura services up` (none: a free one, kept).")
+    postgres_port: Port | None = Field(None, description="PostgreSQL of `aura services up` (none: a free one, kept).")
+    temporal: str | None = Field(None, description="host:port of Temporal's gRPC frontend, watched by `aura status`.")
+    prometheus: Address | None = Field(None, description="Address of Prometheus, watched by `aura status`.")
+    grafana: Address | None = Field(None, description="Address of Grafana, watched by `aura status`.")
 
 
 def find_home(start: Path) -> Path:
@@ -167,6 +231,10 @@ class Settings(BaseSettings):
     experts: ExpertSettings = ExpertSettings()
     tiers: TierSettings = TierSettings()
     measure: MeasureSettings = MeasureSettings()
+    events: EventSettings = EventSettings()
+    graph: GraphSettings = GraphSettings()
+    redis: RedisSettings = RedisSettings()
+    postgres: PostgresSettings = PostgresSettings()
     services: ServiceSettings = ServiceSettings()
 
     @classmethod
@@ -195,6 +263,31 @@ class Settings(BaseSettings):
     def sources_file(self) -> Path:
         """File that lists the corpus sources."""
         return self.home / "sources.json"
+
+    @property
+    def event_log_file(self) -> Path:
+        """The embedded event log."""
+        return self.home / "events" / "log.db"
+
+    @property
+    def event_outbox_file(self) -> Path:
+        """Events that wait for Kafka."""
+        return self.home / "events" / "outbox.db"
+
+    @property
+    def graph_file(self) -> Path:
+        """The embedded graph."""
+        return self.home / "graph" / "graph.db"
+
+    @property
+    def graph_outbox_file(self) -> Path:
+        """Writes that wait for Neo4j."""
+        return self.home / "graph" / "outbox.db"
+
+    @property
+    def services_directory(self) -> Path:
+        """Data and logs of the native servers."""
+        return self.home / "services"
 
     @property
     def tracking_uri(self) -> str:
