@@ -25,8 +25,8 @@ from app.stored import RECENT_SECONDS, StoredValue, StoreView, TierFigures
 from aura.corpus.errors import CorpusError
 from aura.corpus.registry import SourceRegistry
 from aura.settings import LOOPBACK, Settings, SettingsError, load_settings
-from aura.tiers.catalog import CatalogError
 from aura.tiers.errors import StoreError
+from aura.tiers.published import CatalogError
 
 HERE = Path(__file__).parent
 

@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from aura.tiers.catalog import Catalog, Published
+from aura.tiers.catalog import Catalog
 from aura.tiers.places import POINTERS, VALUES
+from aura.tiers.published import Published
 from aura.tiers.store import Entry, Tier, TieredStore, TierState, join_store
 
 RECENT_SECONDS = 60.0

@@ -19,9 +19,10 @@ from aura.corpus.sources import SourceSpec
 from aura.corpus.tree import resolved_root
 from aura.services.stack import StackError, run_stack
 from aura.settings import Settings, SettingsError, describe, load_settings
-from aura.tiers.catalog import Catalog, CatalogError
+from aura.tiers.catalog import Catalog
 from aura.tiers.errors import StoreError
 from aura.tiers.placement import TierPlacement, restore_placement
+from aura.tiers.published import CatalogError
 from aura.tiers.store import TierBudgets, TieredStore, join_store, open_store
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)

@@ -9,9 +9,13 @@ from typing import Any
 
 import dagster as dg
 
-from aura.tiers.catalog import Catalog, Draft
+from aura.tiers.catalog import Catalog
+from aura.tiers.published import Draft
 from aura.tiers.store import TieredStore
 from aura_assets.metadata import figure
+
+INPUT = "input "
+"""What a key of the provenance begins with that names an input; its value is the version that was read."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class CatalogIOManager(dg.IOManager):
 
     def __init__(self, store: TieredStore) -> None:
         self.store = store
+        # What a step computes on is what was loaded here, whatever another run publishes in the meantime.
+        self._loaded: dict[str, str] = {}
 
     def handle_output(self, context: dg.OutputContext, obj: Publication) -> None:
         """Write the blocks, verify them, flip the pointer; only then is it recorded as made."""
@@ -45,7 +51,7 @@ class CatalogIOManager(dg.IOManager):
                 context.asset_key.to_user_string(),
                 obj.draft,
                 partition=context.partition_key if context.has_partition_key else None,
-                provenance=obj.provenance,
+                provenance={**obj.provenance, **self._versions_read(obj.provenance)},
             )
         except Exception:
             obj.failed()
@@ -62,9 +68,15 @@ class CatalogIOManager(dg.IOManager):
 
     def load_input(self, context: dg.InputContext) -> object:
         """Load what is published; an error says what exists and how to make the missing value."""
-        return Catalog(self.store).load(
-            context.asset_key.to_user_string(), context.partition_key if context.has_partition_key else None
+        name = context.asset_key.to_user_string()
+        value, published = Catalog(self.store).load_published(
+            name, context.partition_key if context.has_partition_key else None
         )
+        self._loaded[INPUT + name] = published.version
+        return value
+
+    def _versions_read(self, provenance: Mapping[str, str]) -> Mapping[str, str]:
+        return {name: version for name, version in self._loaded.items() if name in provenance}
 
 
 @dg.io_manager(required_resource_keys={"store"}, description=CatalogIOManager.__doc__)

@@ -24,11 +24,12 @@ def figure(value: float) -> dg.MetadataValue:
 def cost_metadata(cost: Cost) -> dict[str, dg.MetadataValue]:
     """What a materialization cost. Joules appear under the name of their source, or not at all."""
     energy = cost.energy
+    method = None if energy.source == "unavailable" else energy.method
     metadata: dict[str, dg.MetadataValue] = {
         "wall_seconds": figure(cost.wall_seconds),
         "cpu_seconds": figure(cost.cpu_seconds),
         "peak_memory_mib": figure(cost.peak_memory_bytes / 2**20),
-        "energy": dg.MetadataValue.text(f"{energy.source}: {energy.reason or energy.method}"),
+        "energy": dg.MetadataValue.text(": ".join(filter(None, (energy.source, method, energy.reason)))),
     }
     if energy.joules is not None:
         metadata[f"joules_{energy.source}"] = figure(energy.joules)

@@ -20,10 +20,11 @@ from aura.measure.cost import Cost, measure
 from aura.measure.mlflow_store import store_errors
 from aura.measure.recorder import Record
 from aura.settings import Settings
-from aura.tiers.catalog import DAMAGE, Catalog, Draft, Published
+from aura.tiers.catalog import Catalog
+from aura.tiers.published import DAMAGE, Draft, Published
 from aura.tiers.store import TieredStore
 from aura.tiers.values import StoredValue
-from aura_assets.io_managers import Publication
+from aura_assets.io_managers import INPUT, Publication
 from aura_assets.metadata import cost_metadata, figure
 from resources.instruments import Instruments
 
@@ -162,7 +163,7 @@ class Step:
         }
         for name in self.design.inputs:
             found = self.catalog.find(name, self.partition)
-            provenance[f"input {name}"] = found.version if found else "missing"
+            provenance[INPUT + name] = found.version if found else "missing"
         return provenance
 
     def _reusable(self, published: Published, provenance: Mapping[str, str]) -> bool:
@@ -280,7 +281,7 @@ class Step:
     def _withdraw(self, name: str) -> None:
         """Take back a value and everything that was made from it in this partition."""
         for published in self.catalog.published():
-            if published.partition == self.partition and f"input {name}" in published.provenance:
+            if published.partition == self.partition and INPUT + name in published.provenance:
                 self._withdraw(published.name)
         self.catalog.withdraw(name, self.partition)
 

@@ -1,7 +1,7 @@
 """Published values: typed values under a name and a partition, replaced as a whole or not at all.
 
-Belongs here: publish, find, load, withdraw, sweep; the pointer that says which blocks are the current version.
-Does not: what values mean, how they are made, or where their blocks live (`placement.py`).
+Belongs here: publish, find, load, withdraw, sweep. Does not: the records and errors (`published.py`), what values mean,
+how they are made, or where their blocks live (`placement.py`).
 
 Write, check, publish: blocks are written under keys that contain the digest of the content, read back from disk with
 their checksums verified, and only then the pointer is flipped, in one durable batch that also removes every block of
@@ -18,9 +18,9 @@ import importlib
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TypeVar, cast
 
@@ -31,6 +31,16 @@ from filelock import FileLock, Timeout
 from aura.tiers.blocks import content_version, cut, join, rough_bytes
 from aura.tiers.errors import CorruptObjectError, ObjectNotFoundError
 from aura.tiers.places import POINTERS, VALUES, blocks_prefix, place_of, pointer_key
+from aura.tiers.published import (
+    DAMAGE,
+    DamagedValueError,
+    Draft,
+    Published,
+    PublishedPart,
+    PublisherBusyError,
+    ValueNotPublishedError,
+    ValueTypeError,
+)
 from aura.tiers.store import Tier, TieredStore
 from aura.tiers.values import Part, StoredValue
 
@@ -48,94 +58,6 @@ WRITE_BYTES = 32 << 20
 PART_NAME = re.compile(r"[a-z0-9-]+")
 
 Value = TypeVar("Value", bound=StoredValue)
-
-
-class CatalogError(Exception):
-    """Base of every error of the catalog; the message names the value and the remedy."""
-
-
-class ValueNotPublishedError(CatalogError, LookupError):
-    """Nothing is published under this name and partition."""
-
-
-class ValueTypeError(CatalogError, TypeError):
-    """The value's type cannot be published, or cannot be loaded as what was asked for."""
-
-
-class DamagedValueError(CatalogError):
-    """The pointer or the blocks that it names cannot be read."""
-
-
-class PublisherBusyError(CatalogError, TimeoutError):
-    """Another publisher of the same value did not finish in time."""
-
-
-DAMAGE = (DamagedValueError, CorruptObjectError)
-"""What a published value raises that cannot be read; publishing it again repairs it."""
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedPart:
-    """One part of a published value.
-
-    Attributes:
-        name: Name of the part, as `to_parts` gave it.
-        keys: Keys of its blocks in the store, in order.
-    """
-
-    name: str
-    keys: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Published:
-    """What is published under a name and a partition.
-
-    Attributes:
-        name: Name of the value.
-        partition: Its partition; None for a value without partitions.
-        type_name: Its type as "module:qualname".
-        version: Digest of its content, 32 hexadecimal digits: equal content, equal version.
-        provenance: What it was made from and with, as the publisher said.
-        rows: Rows of its tables, all parts together.
-        bytes: Encoded bytes of all blocks.
-        created_at: When it was published, ISO 8601 in UTC.
-        parts: Its parts with the keys of their blocks.
-    """
-
-    name: str
-    partition: str | None
-    type_name: str
-    version: str
-    provenance: Mapping[str, str]
-    rows: int
-    bytes: int
-    created_at: str
-    parts: tuple[PublishedPart, ...]
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Keys of all blocks in the store."""
-        return tuple(key for part in self.parts for key in part.keys)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Draft:
-    """A value that is ready to be published: cut into blocks, with its version known.
-
-    Attributes:
-        type_name: Its type as "module:qualname".
-        version: Digest of its content, which `Published.version` will be.
-        rows: Rows of its tables, all parts together.
-        bytes: Encoded bytes of all blocks.
-        parts: The blocks of each part, in order of the parts' names.
-    """
-
-    type_name: str
-    version: str
-    rows: int
-    bytes: int
-    parts: Mapping[str, Sequence[Part]]
 
 
 class Catalog:
@@ -224,6 +146,10 @@ class Catalog:
             DamagedValueError: Blocks are missing; CorruptObjectError: one fails its checksum.
             ValueSchemaError: The parts are not those that the type expects.
         """
+        return self.load_published(name, partition)[0]
+
+    def load_published(self, name: str, partition: str | None) -> tuple[StoredValue, Published]:
+        """Load a value as `load` does, and say which one it is, even if another is published at the same time."""
         return self._load(name, partition, _imported_type)
 
     def load_as(self, kind: type[Value], name: str, partition: str | None) -> Value:
@@ -241,7 +167,7 @@ class Catalog:
                 )
             return kind
 
-        return cast("Value", self._load(name, partition, expected))
+        return cast("Value", self._load(name, partition, expected)[0])
 
     def load_previous(self, kind: type[Value], name: str, partition: str | None) -> Value | None:
         """Like `load_as`, for who publishes there next: None if there is nothing or, with a warning, it is damaged."""
@@ -351,7 +277,9 @@ class Catalog:
             logger.warning("%s", error)
             return None
 
-    def _load(self, name: str, partition: str | None, type_of: Callable[[Published], type[StoredValue]]) -> StoredValue:
+    def _load(
+        self, name: str, partition: str | None, type_of: Callable[[Published], type[StoredValue]]
+    ) -> tuple[StoredValue, Published]:
         published = self._required(name, partition)
         while True:
             kind = type_of(published)
@@ -365,7 +293,8 @@ class Catalog:
                     ) from error
                 published = current
                 continue
-            return kind.from_parts({part.name: join([objects[key] for key in part.keys]) for part in published.parts})
+            parts = {part.name: join([objects[key] for key in part.keys]) for part in published.parts}
+            return kind.from_parts(parts), published
 
     def _required(self, name: str, partition: str | None) -> Published:
         published = self.find(name, partition)
