@@ -15,6 +15,7 @@ import pytest
 from shell_graph import Graph, Outcome, small_settings, write_corpus
 from shell_models import save_word_model
 
+from aura.measure.mlflow_store import create_database, database_path
 from aura.settings import Settings
 
 
@@ -47,10 +48,21 @@ def corpus_directory(tmp_path, corpus_template) -> Path:
     return Path(shutil.copytree(corpus_template, tmp_path / "library"))
 
 
+@pytest.fixture(scope="session")
+def tracking_database(tmp_path_factory) -> Path:
+    """An empty MLflow database, to be copied: its migrations cost seconds."""
+    database = tmp_path_factory.mktemp("tracking") / "mlflow.db"
+    create_database(database)
+    return database
+
+
 @pytest.fixture
-def home(tmp_path, monkeypatch, text_model) -> Settings:
+def home(tmp_path, monkeypatch, text_model, tracking_database) -> Settings:
     """Settings of a fresh home, for processes that are started too."""
     settings = small_settings(tmp_path / "home", text_model)
+    database = database_path(settings.tracking_uri)
+    database.parent.mkdir(parents=True)
+    shutil.copyfile(tracking_database, database)
     monkeypatch.setenv("AURA_HOME", str(settings.home))
     monkeypatch.setenv("DAGSTER_HOME", str(settings.dagster_home))
     for section in ("embeddings", "topology", "experts", "tiers"):
