@@ -25,7 +25,6 @@ MAX_KEY_CHARACTERS = 1000
 
 PROPERTY_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 RESERVED_NAME = "key"
-NO_PROPERTIES: Mapping[str, Property] = MappingProxyType({})
 
 
 class Label(StrEnum):
@@ -98,7 +97,7 @@ class Node:
     """
 
     id: NodeId
-    properties: Mapping[str, Property] = field(default=NO_PROPERTIES, hash=False)
+    properties: Mapping[str, Property] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "properties", _checked(self.properties, str(self.id)))
@@ -115,7 +114,7 @@ class Edge:
     type: EdgeType
     source: NodeId
     target: NodeId
-    properties: Mapping[str, Property] = field(default=NO_PROPERTIES, hash=False)
+    properties: Mapping[str, Property] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "type", EdgeType(self.type))

@@ -1,0 +1,44 @@
+"""The graph on each of its adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from aura.graph.model import Node
+from aura.graph.neo4j_graph import Neo4jGraph
+from aura.graph.sqlite_graph import SqliteGraph
+from aura.graph.store import GraphStore
+
+
+def empty(graph: GraphStore) -> None:
+    """Remove everything."""
+    graph.delete_nodes([each.id for each in graph.elements() if isinstance(each, Node)])
+
+
+@pytest.fixture
+def sqlite_graph(tmp_path) -> Iterator[SqliteGraph]:
+    """An empty graph in a file."""
+    with SqliteGraph(tmp_path / "graph" / "graph.db", timeout_seconds=60) as graph:
+        yield graph
+
+
+@pytest.fixture(scope="session")
+def neo4j_connected(neo4j) -> Iterator[Neo4jGraph]:
+    """The session's Neo4j, whatever is in it."""
+    with Neo4jGraph(neo4j.address, timeout_seconds=60) as graph:
+        yield graph
+
+
+@pytest.fixture
+def neo4j_graph(neo4j_connected) -> Neo4jGraph:
+    """An empty graph on the session's Neo4j."""
+    empty(neo4j_connected)
+    return neo4j_connected
+
+
+@pytest.fixture(params=["sqlite_graph", pytest.param("neo4j_graph", marks=pytest.mark.servers)])
+def graph(request) -> GraphStore:
+    """An empty graph on either adapter."""
+    return request.getfixturevalue(request.param)
