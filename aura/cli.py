@@ -17,6 +17,8 @@ from aura.corpus.errors import CorpusError
 from aura.corpus.registry import SourceRegistry
 from aura.corpus.sources import SourceSpec
 from aura.corpus.tree import resolved_root
+from aura.services.cli import services_app
+from aura.services.recipe import ServerError
 from aura.services.stack import StackError, run_stack
 from aura.settings import Settings, SettingsError, describe, load_settings
 from aura.tiers.catalog import Catalog
@@ -30,9 +32,10 @@ sources_app = typer.Typer(no_args_is_help=True, help="The corpus sources that ar
 tiers_app = typer.Typer(no_args_is_help=True, help="The tiered store.")
 app.add_typer(sources_app, name="sources")
 app.add_typer(tiers_app, name="tiers")
+app.add_typer(services_app, name="services")
 console = Console()
 
-PLAIN_ERRORS = (SettingsError, CorpusError, StoreError, CatalogError, StackError, OSError)
+PLAIN_ERRORS = (SettingsError, CorpusError, StoreError, CatalogError, StackError, ServerError, OSError)
 """What a person can mend: it is said in a sentence, without a traceback."""
 
 

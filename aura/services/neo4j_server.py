@@ -61,7 +61,10 @@ def _answer(place: Place) -> str:
     except ImportError as error:
         raise missing_extra(_TITLE) from error
     with neo4j.GraphDatabase.driver(
-        _address(place), connection_timeout=_CONNECTION_SECONDS, max_transaction_retry_time=0.0
+        _address(place),
+        connection_timeout=_CONNECTION_SECONDS,
+        connection_acquisition_timeout=_CONNECTION_SECONDS,
+        max_transaction_retry_time=0.0,
     ) as driver:
         summary = driver.execute_query("RETURN 1").summary
     return str(summary.server.agent).removeprefix("Neo4j/")

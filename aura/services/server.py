@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from filelock import FileLock
 from aura.services.ports import listening, place_of, require_free
 from aura.services.process import Identity, Tether, alive, identify, signal_all
 from aura.services.recipe import Launch, MissingSoftwareError, Place, Recipe, ServerError
+from aura.settings import variable_of
 
 _PAUSE_SECONDS = 0.1
 _LOG_LIMIT = 16 * 2**20
@@ -63,9 +65,10 @@ class Server:
 
     @property
     def place(self) -> Place:
-        """Directory and ports; the ports are chosen at the first call and kept on disk."""
+        """Directory and ports, which are chosen at the first call and kept on disk; a running server keeps its own."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        return place_of(self.recipe, self.directory, port=self._port, chosen=self._chosen)
+        port = None if self.running else self._port
+        return place_of(self.recipe, self.directory, port=port, chosen=self._chosen)
 
     @property
     def address(self) -> str:
@@ -116,9 +119,12 @@ class Server:
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         with self._lock():
-            identity = self.identity
-            if identity is None:
-                identity = self._spawn()
+            running = self.identity
+            if running is not None:
+                self._require_port()
+                self._wait_until_ready(running)
+                return
+            identity = self._spawn()
             try:
                 self._wait_until_ready(identity)
             except BaseException:
@@ -132,7 +138,8 @@ class Server:
         with self._lock():
             identity = self.identity
             if identity is not None:
-                os.kill(identity.pid, self.recipe.stop_signal)
+                with suppress(ProcessLookupError):
+                    os.kill(identity.pid, self.recipe.stop_signal)
                 # A paused process takes the signal when it continues.
                 signal_all(identity, signal.SIGCONT)
                 if self._wait_until_gone(identity, self.recipe.stop_seconds):
@@ -173,6 +180,14 @@ class Server:
         if identity is None:
             raise ServerError(f"{self.recipe.title} in {self.directory} does not run: start it first.")
         signal_all(identity, kind)
+
+    def _require_port(self) -> None:
+        port = self.place.port
+        if self._port not in {None, port}:
+            raise ServerError(
+                f"{self.recipe.title} runs on port {port}, but {variable_of(self.recipe.port_setting)}={self._port}: "
+                f"stop it first (`aura services down {self.recipe.name}`)."
+            )
 
     def _spawn(self) -> Identity:
         self._forget()

@@ -1,0 +1,119 @@
+"""The commands `aura services ...` and `aura status`.
+
+Belongs here: arguments and what a person reads. Does not: starting servers (`aura.services.server`), probing them
+(`aura.services.status`).
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from aura.services.recipe import ServerError
+from aura.services.recipes import RECIPES, configured_server
+from aura.services.server import Server
+from aura.settings import load_settings
+
+services_app = typer.Typer(
+    no_args_is_help=True, help="Real servers on this machine without Docker: Kafka, Neo4j, Redis, PostgreSQL."
+)
+console = Console()
+
+
+def _known(names: list[str] | None) -> list[str]:
+    for name in names or ():
+        if name not in RECIPES:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(RECIPES)}")
+    return list(dict.fromkeys(names or RECIPES))
+
+
+Names = Annotated[
+    list[str] | None, typer.Argument(callback=_known, help=f"Some of {', '.join(RECIPES)}; all if none is given.")
+]
+
+
+def _servers(names: list[str] | None) -> list[Server]:
+    settings = load_settings()
+    return [configured_server(name, settings) for name in _known(names)]
+
+
+@services_app.command("up")
+def services_up(names: Names = None) -> None:
+    """Start servers and wait until each does a real operation. They stay when this command ends."""
+    failures = []
+    for server in _servers(names):
+        before = time.monotonic()
+        was_running = server.running
+        try:
+            with console.status(f"{server.recipe.title} starts ..."):
+                server.start()
+        except ServerError as error:
+            failures.append(str(error))
+            continue
+        how = "was running" if was_running else f"started in {time.monotonic() - before:.1f} s"
+        console.print(f"{server.recipe.name:9} {escape(server.address)}  {how}", soft_wrap=True)
+    if failures:
+        raise ServerError("\n".join(failures))
+    console.print('`eval "$(aura services env)"` points AURA at them in this shell.')
+
+
+@services_app.command("down")
+def services_down(names: Names = None) -> None:
+    """Stop servers cleanly; their data, ports and logs stay."""
+    for server in _servers(names):
+        was_running = server.running
+        server.stop()
+        console.print(f"{server.recipe.name:9} {'stopped' if was_running else 'was not running'}")
+
+
+@services_app.command("status")
+def services_status(names: Names = None) -> None:
+    """Print which servers run here. The exit code is 1 if one runs and does not answer."""
+    table = Table("server", "state", "address", "version", "process", "data and log")
+    silent = False
+    for server in _servers(names):
+        identity, state, version = server.identity, "stopped", ""
+        if identity is not None:
+            try:
+                version, state = server.answer(), "running"
+            except Exception as error:  # noqa: BLE001  each client has errors of its own
+                silent, state = True, f"does not answer: {error}"
+        table.add_row(
+            server.recipe.name,
+            escape(state),
+            "" if identity is None else escape(server.address),
+            version,
+            "" if identity is None else str(identity.pid),
+            escape(str(server.directory)) if server.directory.is_dir() else "",
+        )
+    console.print(table)
+    sys.exit(int(silent))
+
+
+@services_app.command("logs")
+def services_logs(
+    names: Names = None, lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Of each log.")] = 40
+) -> None:
+    """Print the end of the servers' logs."""
+    for server in _servers(names):
+        typer.echo(f"==> {server.log} <==")
+        for line in server.last_lines(lines):
+            typer.echo(line)
+
+
+@services_app.command("env")
+def services_env(names: Names = None) -> None:
+    """Print the `export` lines that point AURA at the servers that run here."""
+    for server in _servers(names):
+        if not server.running:
+            typer.echo(f"# {server.recipe.name} does not run: aura services up {server.recipe.name}")
+            continue
+        for variable, value in server.variables.items():
+            typer.echo(f"export {variable}={shlex.quote(value)}")
