@@ -89,7 +89,7 @@ class Tether:
         waiting, self._held = os.pipe()
         try:
             self._shell = subprocess.Popen(  # noqa: S603
-                ["/bin/sh", "-c", 'read -r _; kill -s KILL "-$1"', "tether", str(pid)],
+                ["/bin/sh", "-c", 'read -r _; kill -KILL "-$1"', "tether", str(pid)],
                 stdin=waiting,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
