@@ -1,0 +1,61 @@
+"""How a SQLite file of the event log is opened, and what a transaction on it is.
+
+Belongs here: pragmas and the making of tables, safe against other processes that do the same at the same moment.
+Does not: any table.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from aura.events.errors import LogUnavailableError
+
+
+def connect(path: Path, tables: str, *, version: int, timeout_seconds: float) -> sqlite3.Connection:
+    """Open a file for durable transactions, making it and its directory if need be.
+
+    Args:
+        path: The file.
+        tables: Statements that make the tables where they are missing.
+        version: Version of the tables; it is kept in the file.
+        timeout_seconds: How long a transaction waits for other processes.
+
+    Raises:
+        LogUnavailableError: The file cannot be opened, or a newer AURA made it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=timeout_seconds, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA synchronous=FULL")
+        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if found > version:
+            raise LogUnavailableError(
+                f"{path} has the version {found}, made by a newer AURA; this one knows {version}."
+            )
+        if found < version:
+            # SQLite does not wait for another process that turns a new file to WAL at the same moment.
+            with FileLock(f"{path}.opening", timeout=timeout_seconds):
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.executescript(f"BEGIN IMMEDIATE; {tables} PRAGMA user_version={version}; COMMIT;")
+    except (sqlite3.Error, OSError, Timeout) as error:
+        raise LogUnavailableError(
+            f"{path} cannot be opened: {error}. Check the path, its rights and the disk."
+        ) from error
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """A transaction that may write; it is durable when this returns, and nothing of it is left after an error."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
