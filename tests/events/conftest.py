@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from aura.events.kafka_log import KafkaAddress, KafkaEventLog
+from aura.events.kafka_calls import KafkaAddress
+from aura.events.kafka_log import KafkaEventLog
 from aura.events.log import EventLog
 from aura.events.sqlite_log import SqliteEventLog
 

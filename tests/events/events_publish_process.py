@@ -6,7 +6,8 @@ from pathlib import Path
 
 from events_samples import corpus_event
 
-from aura.events.kafka_log import KafkaAddress, KafkaEventLog
+from aura.events.kafka_calls import KafkaAddress
+from aura.events.kafka_log import KafkaEventLog
 from aura.events.sqlite_log import SqliteEventLog
 from aura.events.topics import Topic, TopicRegistry
 

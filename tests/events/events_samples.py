@@ -39,7 +39,8 @@ def read_all(log, topic, start=None):
     """Every record and every poison of a topic, partition after partition."""
     records, poison = [], []
     begins = start or log.begin_offsets(topic)
-    for partition, position in begins.items():
+    for partition, first in begins.items():
+        position = first
         while True:
             batch = log.read(topic, partition, position, limit=500)
             records += batch.records

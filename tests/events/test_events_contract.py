@@ -135,7 +135,7 @@ def test_an_invalid_event_is_refused_with_all_that_came_with_it(adapter):
     log = adapter.open(registry)
     good, bad = corpus_event("a", 1), corpus_event("a", 2)
     bad.data["removed"] = "not a list"
-    with pytest.raises(EventInvalidError, match="removed does not fit .* 'not a list' is not of type 'array'"):
+    with pytest.raises(EventInvalidError, match=r"removed does not fit .* 'not a list' is not of type 'array'"):
         log.publish(topic.name, [good, bad])
     with pytest.raises(UnknownTopicError, match=r"no topic 'nowhere'.*The topics are"):
         log.publish("nowhere", [good])
@@ -200,7 +200,7 @@ def test_a_consumer_goes_on_where_its_effects_end_and_the_log_knows_its_lag(adap
 def test_poison_goes_to_the_dead_letters_and_stops_nothing(adapter, tmp_path):
     topic, registry = own_topic(partitions=1)
     log, store = adapter.open(registry), ConsumerStore(tmp_path / "effects.db", tables=EFFECTS)
-    (sample,) = log.publish(topic.name, [corpus_event("a", 0)])
+    log.publish(topic.name, [corpus_event("a", 0)])
     headers = [("ce_id", b"x"), ("ce_source", b"y"), ("ce_specversion", b"1.0"), ("ce_type", b"corpus.items.changed")]
     headers += [("ce_time", b"2026-01-05T10:00:00+00:00"), ("ce_dataschema", b"urn:aura:event:corpus.items.changed:1")]
     adapter.put(topic.name, 0, b"\x00\xff")

@@ -1,0 +1,210 @@
+"""What happens while Kafka is down: events go to an outbox on this machine's disk, up to a bound, in order.
+
+Once the broker is back they are sent before anything newer; until then the log is asked no more often than the circuit
+breaker lets through. When the outbox is full, events are refused, loudly. Does not belong here: the log itself.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from aura.events.errors import EventError, LogUnavailableError, OutboxOverflowError, PublishError, UnknownTopicError
+from aura.events.event import Event
+from aura.events.kafka_log import KafkaEventLog
+from aura.events.log import Ack, Batch, encode_checked
+from aura.events.schemas import SchemaSet, packaged_schemas
+from aura.events.topics import Topic, TopicRegistry
+from aura.events.wire import Message
+from aura.resilience.breaker import BreakerReading, CircuitBreaker, CircuitOpenError
+from aura.resilience.deadline import Deadline
+from aura.resilience.outbox import ItemRefusedError, Outbox, OutboxError, OutboxFullError
+
+logger = logging.getLogger(__name__)
+
+
+class BufferedEventLog:
+    """The log on Kafka, with an outbox before it. Reads go straight to Kafka; a failed read is an error."""
+
+    def __init__(
+        self,
+        log: KafkaEventLog,
+        outbox: Outbox,
+        breaker: CircuitBreaker,
+        *,
+        schemas: SchemaSet | None = None,
+        retry_seconds: float = 5.0,
+    ) -> None:
+        """Put an outbox before a log.
+
+        Args:
+            log: The log on Kafka.
+            outbox: Where events wait.
+            breaker: Decides whether Kafka is asked at all.
+            schemas: The events' schemas (None: those that AURA ships).
+            retry_seconds: While events wait, a thread tries to send them this often.
+        """
+        self._log = log
+        self._outbox = outbox
+        self._breaker = breaker
+        self._schemas = schemas or packaged_schemas()
+        self._retry_seconds = retry_seconds
+        self._publishing = threading.Lock()
+        self._closing = threading.Event()
+        self._drainer: threading.Thread | None = None
+
+    @property
+    def registry(self) -> TopicRegistry:
+        """The topics."""
+        return self._log.registry
+
+    @property
+    def waiting(self) -> int:
+        """Events in the outbox."""
+        return len(self._outbox)
+
+    def breaker_reading(self) -> BreakerReading:
+        """Whether Kafka is asked at present."""
+        return self._breaker.reading()
+
+    def publish(self, topic: str, events: Sequence[Event]) -> list[Ack]:
+        """Append events; see `EventLog.publish`. While Kafka is down the acknowledgements have no offset.
+
+        Raises:
+            OutboxOverflowError: Kafka is down and the outbox is full. Events of the call that Kafka acknowledged before
+                it went down are in the log, the others are nowhere.
+        """
+        chosen = self.registry.get(topic)
+        messages = encode_checked(chosen, events, self._schemas)
+        if not len(self._outbox):
+            try:
+                return self._breaker.call(lambda: self._log.send(chosen, messages))
+            except (LogUnavailableError, CircuitOpenError) as error:
+                acks = error.acks if isinstance(error, PublishError) else (None,) * len(messages)
+                return self._keep(chosen, messages, acks, error)
+        # Nothing may overtake what waits: it is sent first, and where that fails this waits behind it.
+        try:
+            self.drain(Deadline(self._retry_seconds))
+        except (LogUnavailableError, CircuitOpenError) as error:
+            return self._keep(chosen, messages, (None,) * len(messages), error)
+        if len(self._outbox):
+            return self._keep(chosen, messages, (None,) * len(messages), None)
+        return self.publish(topic, events)
+
+    def drain(self, deadline: Deadline | None = None) -> int:
+        """Send what waits, in order; returns how many were sent.
+
+        Raises:
+            LogUnavailableError: Kafka is still down; what was not sent waits on.
+            CircuitOpenError: Likewise, and Kafka was not asked.
+        """
+        return self._outbox.drain(lambda items: self._breaker.call(lambda: self._send(items)), deadline=deadline)
+
+    def _send(self, items: Sequence[bytes]) -> None:
+        unpacked = [_unpack(item) for item in items]
+        sent = 0
+        for name, group in groupby(unpacked, key=lambda pair: pair[0]):
+            messages = [message for _, message in group]
+            try:
+                topic = self.registry.get(name)
+            except UnknownTopicError as error:
+                raise ItemRefusedError(sent, str(error)) from error
+            self._log.send(topic, messages)
+            sent += len(messages)
+
+    def _keep(
+        self, topic: Topic, messages: Sequence[Message], acks: Sequence[Ack | None], error: Exception | None
+    ) -> list[Ack]:
+        missing = [message for message, ack in zip(messages, acks, strict=True) if ack is None]
+        try:
+            self._outbox.append([_pack(topic.name, message) for message in missing])
+        except OutboxFullError as full:
+            raise OutboxOverflowError(
+                f"{len(missing)} events for {topic.name} were refused: {full} {error or 'Kafka is being caught up.'}"
+            ) from full
+        except OutboxError as broken:
+            raise OutboxOverflowError(f"{len(missing)} events for {topic.name} were refused: {broken}") from broken
+        self._start_draining()
+        return [
+            ack or Ack(topic.name, topic.partition_of(message.key.decode()), None)
+            for message, ack in zip(messages, acks, strict=True)
+        ]
+
+    def _start_draining(self) -> None:
+        with self._publishing:
+            if self._drainer is None or not self._drainer.is_alive():
+                self._drainer = threading.Thread(target=self._drain_until_empty, name="aura-outbox", daemon=True)
+                self._drainer.start()
+
+    def _drain_until_empty(self) -> None:
+        while not self._closing.wait(self._retry_seconds) and len(self._outbox):
+            try:
+                self.drain()
+            except (EventError, CircuitOpenError, OutboxError) as error:
+                logger.debug("%d events wait: %s", len(self._outbox), error)
+
+    def read(self, topic: str, partition: int, start: int, stop: int | None = None, *, limit: int = 1000) -> Batch:
+        """Read offsets of a partition; see `EventLog.read`."""
+        return self._log.read(topic, partition, start, stop, limit=limit)
+
+    def begin_offsets(self, topic: str) -> dict[int, int]:
+        """First offset that is kept, by partition."""
+        return self._log.begin_offsets(topic)
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        """Offset of the next record, by partition; what waits in the outbox has none yet."""
+        return self._log.end_offsets(topic)
+
+    def offsets_at(self, topic: str, time: datetime) -> dict[int, int]:
+        """First offset at a time or later, by partition."""
+        return self._log.offsets_at(topic, time)
+
+    def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+        """Note how far a group has come."""
+        self._log.commit(group, topic, offsets)
+
+    def committed(self, group: str, topic: str) -> dict[int, int]:
+        """What `commit` was told last."""
+        return self._log.committed(group, topic)
+
+    def lag(self, group: str, topic: str) -> dict[int, int]:
+        """Records that the group has not committed, by partition."""
+        return self._log.lag(group, topic)
+
+    def expire(self, topic: str, now: datetime) -> dict[int, int]:
+        """Delete what is older than the topic's retention."""
+        return self._log.expire(topic, now)
+
+    def close(self) -> None:
+        """Stop the thread and close; what waits stays on disk for the next process."""
+        self._closing.set()
+        if self._drainer is not None:
+            self._drainer.join()
+        self._log.close()
+        self._outbox.close()
+
+
+def _pack(topic: str, message: Message) -> bytes:
+    packed: dict[str, Any] = {
+        "topic": topic,
+        "key": message.key.decode(),
+        "headers": [(name, value.decode()) for name, value in message.headers],
+        "value": message.value.decode(),
+        "timestamp": message.timestamp,
+        "identity": message.identity,
+    }
+    return json.dumps(packed).encode()
+
+
+def _unpack(item: bytes) -> tuple[str, Message]:
+    packed = json.loads(item)
+    headers = [(name, value.encode()) for name, value in packed["headers"]]
+    message = Message(
+        packed["key"].encode(), headers, packed["value"].encode(), packed["timestamp"], packed["identity"]
+    )
+    return packed["topic"], message

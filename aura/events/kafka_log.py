@@ -1,0 +1,238 @@
+"""The event log on Kafka, through confluent-kafka.
+
+Idempotent producer with `acks=all`, every delivery report counted; readers that are assigned their offsets, so that no
+group coordinator decides who reads what; administration for offsets, groups, topics and retention. Does not belong
+here: what happens while Kafka is down (`buffered`), leases and effects of consumers (`leases`).
+
+An event that a producer publishes again after a crash lies in the topic twice; consumers recognise it by its identity.
+Kafka acknowledges from the page cache: the death of a broker's process loses nothing, a power cut on a single node can.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from aura.events.errors import EventError, PublishError
+from aura.events.event import Event
+from aura.events.kafka_admin import KafkaAdministration
+from aura.events.kafka_calls import KafkaAddress
+from aura.events.kafka_reader import KafkaReaders
+from aura.events.log import Ack, Batch, check_partition, encode_checked, lag_of
+from aura.events.schemas import SchemaSet, packaged_schemas
+from aura.events.topics import TOPICS, Topic, TopicRegistry
+from aura.events.wire import Message, milliseconds
+from aura.resilience.deadline import Deadline
+
+if TYPE_CHECKING:
+    from confluent_kafka import Producer
+
+POLL_EVERY = 512
+"""Messages between two looks at the delivery reports while a batch is handed over."""
+
+
+def producer_config(address: KafkaAddress, timeout_seconds: float) -> dict[str, Any]:
+    """The durability that is promised: idempotent, acknowledged by all replicas, no gap within a partition."""
+    return {
+        **address.client_config(timeout_seconds),
+        "enable.idempotence": True,
+        "acks": "all",
+        # Without it a message that timed out may be overtaken by the next one of its key.
+        "enable.gapless.guarantee": True,
+        "message.timeout.ms": int(timeout_seconds * 1000),
+        "linger.ms": 5,
+        "compression.type": "lz4",
+    }
+
+
+class KafkaEventLog:
+    """The `EventLog` on Kafka. A topic that does not exist is created when it is first used."""
+
+    def __init__(
+        self,
+        address: KafkaAddress,
+        *,
+        registry: TopicRegistry = TOPICS,
+        schemas: SchemaSet | None = None,
+        timeout_seconds: float = 10.0,
+    ) -> None:
+        """Prepare; the first call connects.
+
+        Args:
+            address: Where Kafka is.
+            registry: The topics.
+            schemas: The events' schemas (None: those that AURA ships).
+            timeout_seconds: Deadline of a call.
+
+        Raises:
+            EventError: The client library is not installed.
+        """
+        try:
+            import confluent_kafka  # noqa: F401
+        except ImportError as error:
+            raise EventError(
+                "events.kafka is set but confluent-kafka is not installed: install AURA with the extra `servers`."
+            ) from error
+        self.address = address
+        self._registry = registry
+        self._schemas = schemas or packaged_schemas()
+        self._timeout = timeout_seconds
+        self._lock = threading.Lock()
+        self._producer: Producer | None = None
+        self._administration = KafkaAdministration(address, timeout_seconds)
+        self._readers = KafkaReaders(address.client_config(timeout_seconds), address.bootstrap)
+
+    @property
+    def registry(self) -> TopicRegistry:
+        """The topics."""
+        return self._registry
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._readers.close()
+        with self._lock:
+            self._drop_producer()
+
+    def publish(self, topic: str, events: Sequence[Event]) -> list[Ack]:
+        """Append events; see `EventLog.publish`."""
+        chosen = self._registry.get(topic)
+        return self.send(chosen, encode_checked(chosen, events, self._schemas))
+
+    def send(self, topic: Topic, messages: Sequence[Message]) -> list[Ack]:
+        """Append messages that are already encoded.
+
+        Raises:
+            PublishError: Not all were acknowledged within the deadline.
+        """
+        from confluent_kafka import KafkaException
+
+        deadline = Deadline(self._timeout)
+        self._administration.ensure(topic, deadline)
+        offsets = [-1] * len(messages)
+        errors: list[Any] = []
+
+        def report(index: int, error: Any, message: Any) -> None:  # noqa: ANN401  confluent-kafka's types
+            if error is None:
+                offsets[index] = message.offset()
+            else:
+                errors.append(error)
+
+        with self._lock:
+            producer = self._producer = self._producer or self._new_producer()
+        partitions = [topic.partition_of(message.key.decode()) for message in messages]
+        try:
+            self._hand_over(producer, topic.name, zip(messages, partitions, strict=True), report, deadline)
+            unsent = producer.flush(deadline.left() + 1.0)
+        except (KafkaException, BufferError) as error:
+            errors.append(error)
+            unsent = len(messages)
+        if -1 in offsets:
+            self._give_up(producer)
+            acks = [
+                None if offset < 0 else Ack(topic.name, partition, offset)
+                for partition, offset in zip(partitions, offsets, strict=True)
+            ]
+            raise PublishError(
+                f"Kafka at {self.address.bootstrap} acknowledged {len(offsets) - offsets.count(-1)} of {len(offsets)} "
+                f"events within {self._timeout:g} s ({unsent} were still on their way; "
+                f"{errors[0] if errors else 'no error was reported'}). Check the broker with `aura status` and publish "
+                "them again.",
+                acks,
+            )
+        name = topic.name
+        return [Ack(name, partition, offset) for partition, offset in zip(partitions, offsets, strict=True)]
+
+    def _hand_over(
+        self,
+        producer: Producer,
+        topic: str,
+        messages: zip[tuple[Message, int]],
+        report: Callable[[int, Any, Any], None],
+        deadline: Deadline,
+    ) -> None:
+        produce, poll = producer.produce, producer.poll
+        for index, (message, partition) in enumerate(messages):
+            while True:
+                try:
+                    produce(
+                        topic,
+                        message.value,
+                        message.key,
+                        partition,
+                        on_delivery=partial(report, index),
+                        timestamp=message.timestamp,
+                        headers=message.headers,  # type: ignore[arg-type]
+                    )
+                    break
+                except BufferError:
+                    if deadline.is_over:
+                        raise
+                    poll(0.05)
+            if not index % POLL_EVERY:
+                poll(0)
+
+    def _new_producer(self) -> Producer:
+        from confluent_kafka import Producer
+
+        return Producer(producer_config(self.address, self._timeout))
+
+    def _give_up(self, producer: Producer) -> None:
+        """Let go of a producer after a failure: what it still holds must not overtake what is published again."""
+        with self._lock:
+            if self._producer is producer:
+                self._drop_producer()
+
+    def _drop_producer(self) -> None:
+        if self._producer is not None:
+            self._producer.purge()
+            self._producer.flush(1.0)
+            self._producer = None
+
+    def read(self, topic: str, partition: int, start: int, stop: int | None = None, *, limit: int = 1000) -> Batch:
+        """Read offsets of a partition; see `EventLog.read`."""
+        chosen = self._registry.get(topic)
+        check_partition(chosen, partition)
+        deadline = Deadline(self._timeout)
+        self._administration.ensure(chosen, deadline)
+        return self._readers.read(chosen, partition, start, stop, limit, schemas=self._schemas, deadline=deadline)
+
+    def begin_offsets(self, topic: str) -> dict[int, int]:
+        """First offset that is kept, by partition."""
+        return self._administration.offsets(self._registry.get(topic), "earliest")
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        """Offset of the next record, by partition."""
+        return self._administration.offsets(self._registry.get(topic), "latest")
+
+    def offsets_at(self, topic: str, time: datetime) -> dict[int, int]:
+        """First offset at a time or later, by partition; see `EventLog.offsets_at`."""
+        ends = self.end_offsets(topic)
+        found = self._administration.offsets(self._registry.get(topic), "for_timestamp", milliseconds(time))
+        return {partition: ends[partition] if offset < 0 else offset for partition, offset in found.items()}
+
+    def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+        """Note how far a group has come; see `EventLog.commit`."""
+        chosen = self._registry.get(topic)
+        for partition in offsets:
+            check_partition(chosen, partition)
+        self._administration.commit(group, chosen, offsets)
+
+    def committed(self, group: str, topic: str) -> dict[int, int]:
+        """What `commit` was told last."""
+        return self._administration.committed(group, self._registry.get(topic))
+
+    def lag(self, group: str, topic: str) -> dict[int, int]:
+        """Records that the group has not committed, by partition."""
+        return lag_of(self.begin_offsets(topic), self.end_offsets(topic), self.committed(group, topic))
+
+    def expire(self, topic: str, now: datetime) -> dict[int, int]:
+        """Delete what is older than the topic's retention; see `EventLog.expire`.
+
+        The broker does so of its own accord as well, by whole segments.
+        """
+        chosen = self._registry.get(topic)
+        self._administration.delete_before(chosen, self.offsets_at(topic, now - chosen.retention))
+        return self.begin_offsets(topic)
