@@ -17,7 +17,9 @@ from aura.corpus.errors import CorpusError
 from aura.corpus.registry import SourceRegistry
 from aura.corpus.sources import SourceSpec
 from aura.corpus.tree import resolved_root
-from aura.services.cli import services_app
+from aura.events.opening import open_event_log
+from aura.services.cli import services_app, status
+from aura.services.operations import OperationsPublisher
 from aura.services.recipe import ServerError
 from aura.services.stack import StackError, run_stack
 from aura.settings import Settings, SettingsError, describe, load_settings
@@ -33,7 +35,11 @@ tiers_app = typer.Typer(no_args_is_help=True, help="The tiered store.")
 app.add_typer(sources_app, name="sources")
 app.add_typer(tiers_app, name="tiers")
 app.add_typer(services_app, name="services")
+app.command()(status)
 console = Console()
+
+OPERATIONS_EVERY_SECONDS = 10.0
+"""How often the owner of the store publishes what was read."""
 
 PLAIN_ERRORS = (SettingsError, CorpusError, StoreError, CatalogError, StackError, ServerError, OSError)
 """What a person can mend: it is said in a sentence, without a traceback."""
@@ -134,8 +140,15 @@ def tiers_serve() -> None:
             f"Serving {settings.store_directory}: {', '.join(state.tier.label for state in store.tiers())}",
             soft_wrap=True,
         )
-        while not stop.wait(1):
-            store.tiers()
+        publisher = OperationsPublisher(store, lambda: open_event_log(settings))
+        publishing = threading.Thread(target=publisher.run, args=(stop, OPERATIONS_EVERY_SECONDS))
+        publishing.start()
+        try:
+            while not stop.wait(1):
+                store.tiers()
+        finally:
+            stop.set()
+            publishing.join()
 
 
 @tiers_app.command("stat")

@@ -6,9 +6,11 @@ Belongs here: arguments and what a person reads. Does not: starting servers (`au
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import time
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -16,9 +18,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from aura.services.probe import State
 from aura.services.recipe import ServerError
 from aura.services.recipes import RECIPES, configured_server
 from aura.services.server import Server
+from aura.services.status import Report, check_services
 from aura.settings import load_settings
 
 services_app = typer.Typer(
@@ -117,3 +121,51 @@ def services_env(names: Names = None) -> None:
             continue
         for variable, value in server.variables.items():
             typer.echo(f"export {variable}={shlex.quote(value)}")
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON (status.schema.json).")] = False,  # noqa: FBT002
+) -> None:
+    """Do a real operation on each configured service; say what fails, what to do, and what else is affected.
+
+    The exit code is 1 if a configured service failed.
+    """
+    report = check_services(load_settings(), now=datetime.now(UTC))
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        _print_report(report)
+    sys.exit(int(not report.healthy))
+
+
+_STYLES = {
+    State.OK: "[green]ok[/]",
+    State.FAILED: "[bold red]failed[/]",
+    State.NOT_CONFIGURED: "[dim]not configured[/]",
+}
+
+
+def _print_report(report: Report) -> None:
+    table = Table("service", "state", "ms", "version", "what was done", "address", "needs")
+    for service in report.services:
+        finding = service.finding
+        table.add_row(
+            service.name,
+            _STYLES[finding.state],
+            "" if finding.seconds is None else f"{1000 * finding.seconds:.0f}",
+            finding.version,
+            finding.probe.absent or finding.probe.operation,
+            escape(finding.probe.address or ""),
+            ", ".join(dependency.on for dependency in service.needs),
+        )
+    console.print(table)
+    console.print(f"Start order: {', '.join(report.start_order)}", soft_wrap=True)
+    for service in report.services:
+        finding = service.finding
+        if finding.state is State.FAILED:
+            console.print(
+                f"[bold red]{service.name}[/]: {escape(str(finding.error))}. {escape(finding.probe.remedy)}",
+                soft_wrap=True,
+            )
+            for consequence in service.when_down:
+                console.print(f"  {consequence.service} {consequence.severity}: {consequence.effect}", soft_wrap=True)
