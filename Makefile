@@ -6,13 +6,14 @@ READY := $(VENV)/.ready
 COMPILE := pip compile pyproject.toml --all-extras --group dev --generate-hashes --universal --python-version 3.11 --no-header -q
 
 .DEFAULT_GOAL := help
-.PHONY: demo test up lint lock lock-check bench browser format help
+.PHONY: demo test up lint lock lock-check bench browser servers format help
 
 demo: $(READY)  ## Turn a real corpus into embeddings, diagrams, routing tables and a placement (SOURCE=dir for your own)
 	@$(BIN)/python -m aura_assets.demo $(if $(SOURCE),--source "$(SOURCE)")
 
-test: $(READY) browser  ## Run all tests (ARGS="-k name" for some)
-	@$(BIN)/pytest --cov --cov-report=term $(ARGS)
+# Two workers with one thread each: more threads than cores wait for each other, and each worker holds a torch of its own.
+test: $(READY) browser servers  ## Run all tests (ARGS="-k name" for some)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term $(ARGS)
 
 up: $(READY)  ## Start the development stack on loopback: store owner, Dagster, MLflow, dashboard
 	@$(BIN)/aura up
@@ -41,6 +42,9 @@ bench: $(READY)  ## Run the benchmarks (DATA=dir for those that want more data)
 
 browser:
 	@deploy/chromium.sh
+
+servers:
+	@deploy/servers.sh
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \

@@ -17,6 +17,8 @@ from aura.corpus.errors import CorpusError
 from aura.corpus.registry import SourceRegistry
 from aura.corpus.sources import SourceSpec
 from aura.corpus.tree import resolved_root
+from aura.events.cli import app as events_app
+from aura.events.errors import EventError
 from aura.events.opening import open_event_log
 from aura.services.cli import services_app, status
 from aura.services.operations import OperationsPublisher
@@ -35,13 +37,14 @@ tiers_app = typer.Typer(no_args_is_help=True, help="The tiered store.")
 app.add_typer(sources_app, name="sources")
 app.add_typer(tiers_app, name="tiers")
 app.add_typer(services_app, name="services")
+app.add_typer(events_app, name="events")
 app.command()(status)
 console = Console()
 
 OPERATIONS_EVERY_SECONDS = 10.0
 """How often the owner of the store publishes what was read."""
 
-PLAIN_ERRORS = (SettingsError, CorpusError, StoreError, CatalogError, StackError, ServerError, OSError)
+PLAIN_ERRORS = (SettingsError, CorpusError, StoreError, CatalogError, StackError, ServerError, EventError, OSError)
 """What a person can mend: it is said in a sentence, without a traceback."""
 
 

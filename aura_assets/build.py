@@ -8,16 +8,20 @@ from typing import Literal
 import dagster as dg
 
 from aura.settings import Settings
-from aura_assets import corpus, embeddings, experts, jobs, tiers, topology
+from aura_assets import corpus, embeddings, events, experts, jobs, tiers, topology
 from aura_assets.io_managers import catalog_io_manager
 from aura_assets.op_tags import GPU_TAGS
 from aura_assets.partitions import sources
 from resources.encoders import EncodersResource
+from resources.events import Events
 from resources.instruments import InstrumentsResource
 from resources.progress import LogProgress
 from resources.sources import SourcesResource
 from resources.store import StoreResource
+from sensors.corpus_items import corpus_items
 from sensors.dead_runs import dead_runs
+from sensors.memory_operations import memory_operations
+from sensors.run_failures import run_failures
 from sensors.sources import source_partitions
 
 ASSETS = (
@@ -47,8 +51,8 @@ def build_defs(
     """
     here = [asset for asset in ASSETS if location == "everything" or _wants_gpu(asset) == (location == "gpu")]
     return dg.Definitions(
-        assets=[*here, *_read_from_elsewhere(here)],
-        jobs=[] if location == "gpu" else [jobs.corpus, jobs.listing, jobs.tiers],
+        assets=[*here, *_read_from_elsewhere(here), *([] if location == "gpu" else [events.corpus_items])],
+        jobs=[] if location == "gpu" else [jobs.corpus, jobs.listing, jobs.tiers, jobs.placement],
         schedules=[] if location == "gpu" else [jobs.hourly_listing],
         sensors=[
             dg.AutomationConditionSensorDefinition(
@@ -57,7 +61,7 @@ def build_defs(
                 default_status=dg.DefaultSensorStatus.RUNNING,
                 minimum_interval_seconds=30,
             ),
-            *([] if location == "gpu" else [source_partitions(jobs.listing, sources), dead_runs]),
+            *([] if location == "gpu" else _watchers()),
         ],
         # A step that spawns a process costs seconds, most of it importing torch; a step in this process, milliseconds.
         # In the GPU location that is the price for device memory that surely goes back after each step.
@@ -70,11 +74,22 @@ def build_defs(
             "io_manager": catalog_io_manager,
             "registry": SourcesResource.of(settings),
             "encoders": EncodersResource.of(settings),
+            "events": Events(settings),
             "instruments": InstrumentsResource.of(settings),
             "progress": LogProgress(),
             **(resources or {}),
         },
     )
+
+
+def _watchers() -> list[dg.SensorDefinition]:
+    return [
+        source_partitions(jobs.listing, sources),
+        corpus_items(jobs.corpus, events.corpus_items.key, sources, events.requested_events),
+        memory_operations(jobs.placement, dg.AssetKey("tier_placement")),
+        run_failures,
+        dead_runs,
+    ]
 
 
 def _read_from_elsewhere(here: Sequence[dg.AssetsDefinition]) -> list[dg.AssetSpec]:

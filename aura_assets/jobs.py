@@ -29,6 +29,13 @@ tiers = dg.define_asset_job(
 )
 
 
+placement = dg.define_asset_job(
+    "placement",
+    selection=dg.AssetSelection.assets("tier_placement"),
+    description="Place the objects anew with the costs that were measured last.",
+)
+
+
 @dg.schedule(
     job=listing,
     cron_schedule="0 * * * *",

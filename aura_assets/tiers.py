@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import dagster as dg
 
+from aura.events.errors import EventError
 from aura.tiers.catalog import Catalog
 from aura.tiers.placement import plan_and_apply
 from aura.tiers.plots import plot_placement, plot_profile
@@ -14,7 +17,9 @@ from aura_assets.automation import every_day
 from aura_assets.checks import TIER_PLACEMENT, TIER_PROFILE
 from aura_assets.metadata import markdown_table, picture
 from aura_assets.step import Made
+from resources.events import Events
 from resources.progress import Progress
+from sensors.memory_operations import hear
 
 
 @aura_asset(group="tiers", kinds={"rocksdb", "python"}, checks=TIER_PROFILE, partitioned=False, automation=every_day(4))
@@ -51,9 +56,10 @@ def tier_profile(
     automation=every_day(5),
 )
 def tier_placement(
-    context: dg.AssetExecutionContext,  # noqa: ARG001
+    context: dg.AssetExecutionContext,
     tier_profile: TierProfile,
     store: dg.ResourceParam[TieredStore],
+    events: dg.ResourceParam[Events],
 ) -> Made:
     """Where each object should live: the placement of least expected cost within the tiers' capacities, applied.
 
@@ -61,6 +67,7 @@ def tier_placement(
     relaxation. The mean get latency before and after is measured by replaying the log through the store. Blocks that
     killed runs left behind are removed first, since they need no place.
     """
+    heard = _heard(context, events)
     swept = Catalog(store).sweep()
     placement = plan_and_apply(store, tier_profile)
     figures = {
@@ -84,5 +91,15 @@ def tier_placement(
             "basis": placement.basis,
             "tiers": markdown_table(placement.tiers),
             "before_and_after": picture(plot_placement(placement), "bytes per tier and latency, before and after"),
+            **heard,
         },
     )
+
+
+def _heard(context: dg.AssetExecutionContext, events: Events) -> Mapping[str, object]:
+    """Up to where the placement knows the log of operations; a log that is down costs this, not the placement."""
+    try:
+        return hear(context.instance, dg.AssetKey("tier_placement"), events).metadata()
+    except EventError as error:
+        context.log.warning("The placement does not know the operations that were published: %s", error)
+        return {}

@@ -10,9 +10,13 @@ events arrive, and is then part of the next range, so nothing is lost.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
+
+RANGE = re.compile(r"(?P<topic>.+)-(?P<partition>\d+):(?P<first>\d+)-(?P<end>\d+)")
 
 
 @dataclass(frozen=True, order=True)
@@ -34,6 +38,14 @@ class OffsetRange:
     def __post_init__(self) -> None:
         if not 0 <= self.first < self.end:
             raise ValueError(f"offsets [{self.first}, {self.end}) of {self.topic}-{self.partition} are no range")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `str` wrote; ValueError if it is something else."""
+        found = RANGE.fullmatch(text)
+        if found is None:
+            raise ValueError(f"{text!r} is no range of offsets: expected <topic>-<partition>:<first>-<end>")
+        return cls(found["topic"], int(found["partition"]), int(found["first"]), int(found["end"]))
 
     def __str__(self) -> str:
         return f"{self.topic}-{self.partition}:{self.first}-{self.end}"

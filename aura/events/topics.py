@@ -71,7 +71,7 @@ class TopicRegistry:
 TOPICS = TopicRegistry(
     (
         Topic("corpus.items", 6, timedelta(days=30), ("corpus.items.changed",)),
-        Topic("memory.operations", 6, timedelta(days=7), ("memory.operations.counted",)),
+        Topic("memory.operations", 1, timedelta(days=7), ("memory.operations.counted",)),
         Topic("component.health", 6, timedelta(days=7), ("component.health.observed",)),
         Topic("neural.spikes", 6, timedelta(days=2), ("neural.spikes.counted",)),
         Topic("council.decisions", 1, timedelta(days=365), ("council.decisions.made",)),

@@ -76,12 +76,13 @@ class AccessLog:
             self._length += waiting
             return Folded(batch, self._drop_old())
 
-    def ids(self) -> NDArray[np.int32]:
-        """int32[n], the accesses that are kept, oldest first."""
+    def read(self) -> tuple[NDArray[np.int32], int]:
+        """int32[n], the accesses that are kept, oldest first; and how many there were since this log was opened."""
         with self._lock:
             batches = [batch.ids for batch in self._batches]
             waiting = np.array(self.pending, dtype=np.int32)
-        return np.concatenate([*batches, waiting])[-self._limit :]
+            total = self._folded + len(waiting)
+        return np.concatenate([*batches, waiting])[-self._limit :], total
 
     def replace(self, keep_last: int) -> tuple[Batch, tuple[int, ...]]:
         """Keep only the last accesses, as one batch; returns it and the numbers of the batches that it replaces."""

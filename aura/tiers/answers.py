@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +94,8 @@ def _move(store: LocalStore, request: Message) -> Message:
 def _access_log(store: LocalStore, request: Message) -> Message:
     del request
     access = store.access_log()
-    return Message("access_log", [[key] for key in access.keys], [access.ids.astype("<i4").tobytes()])
+    rows: list[list[Any]] = [[access.total], *([key] for key in access.keys)]
+    return Message("access_log", rows, [access.ids.astype("<i4").tobytes()])
 
 
 def _trim_access_log(store: LocalStore, request: Message) -> Message:

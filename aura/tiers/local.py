@@ -160,7 +160,8 @@ class LocalStore(TieredStore):
             keys = [""] * self.next_id
             for key, record in self.records.items():
                 keys[record.header.id] = key
-            return Access(self._log.ids(), tuple(keys))
+            ids, total = self._log.read()
+            return Access(ids, tuple(keys), total)
 
     def trim_access_log(self, keep_last: int) -> None:
         """See `TieredStore.trim_access_log`."""

@@ -206,7 +206,8 @@ class OwnerClient(TieredStore):
     def access_log(self) -> Access:
         """See `TieredStore.access_log`."""
         reply = self._ask(Message("access_log"))
-        return Access(np.frombuffer(reply.segments[0], dtype="<i4"), tuple(key for (key,) in reply.rows))
+        (total,), *keys = reply.rows
+        return Access(np.frombuffer(reply.segments[0], dtype="<i4"), tuple(key for (key,) in keys), total)
 
     def trim_access_log(self, keep_last: int) -> None:
         """See `TieredStore.trim_access_log`."""

@@ -96,10 +96,12 @@ class Access:
     Attributes:
         ids: int32[n], ids of the objects that were got, oldest first.
         keys: The key of every id: `keys[id]`; "" for an id whose object was deleted.
+        total: Gets since the owner opened the store, those included that the log no longer keeps.
     """
 
     ids: NDArray[np.int32]
     keys: tuple[str, ...]
+    total: int
 
 
 @dataclass(frozen=True, slots=True)

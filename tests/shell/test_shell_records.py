@@ -107,7 +107,6 @@ def test_modelled_energy_is_labelled_with_the_model_and_its_assumption(graph) ->
 
 
 def test_a_store_of_figures_that_cannot_be_written_costs_the_figures_and_not_the_value(graph) -> None:
-    (graph.settings.home / "mlflow").mkdir(parents=True)
     (graph.settings.home / "mlflow" / "mlflow.db").write_text("this is no database", encoding="utf-8")
     outcome = graph.run_selection(["corpus_manifest"])
     assert outcome.success

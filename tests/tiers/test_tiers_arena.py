@@ -77,7 +77,8 @@ def test_the_access_log_keeps_order_and_bound():
             for old in folded.dropped:
                 del kept[old]
     assert log.total == 5 * BATCH
-    assert log.ids().tolist() == list(range(5 * BATCH - 3000, 5 * BATCH))
-    assert AccessLog(kept.values(), limit=3000).ids().tolist() == log.ids().tolist()
+    assert log.read()[0].tolist() == list(range(5 * BATCH - 3000, 5 * BATCH))
+    assert AccessLog(kept.values(), limit=3000).read()[0].tolist() == log.read()[0].tolist()
     log.replace(keep_last=10)
-    assert log.ids().tolist() == list(range(5 * BATCH - 10, 5 * BATCH))
+    assert log.read()[0].tolist() == list(range(5 * BATCH - 10, 5 * BATCH))
+    assert log.read()[1] == 5 * BATCH

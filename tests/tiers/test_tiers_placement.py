@@ -270,9 +270,8 @@ def entry(number, tier=Tier.L3, size=16 * KIB):
 
 
 def access(*numbers):
-    return Access(
-        np.array(numbers, dtype=np.int32), tuple(str(number) for number in range(1 + max(numbers, default=0)))
-    )
+    keys = tuple(str(number) for number in range(1 + max(numbers, default=0)))
+    return Access(np.array(numbers, dtype=np.int32), keys, len(numbers))
 
 
 def test_an_access_counts_half_after_the_half_life():

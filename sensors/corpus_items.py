@@ -1,0 +1,163 @@
+"""Events on `corpus.items` recompute the sources that they name.
+
+What was done last is read off the topic's own asset, which is materialized for a source when a run for its events has
+succeeded. The cursor only saves reading the log again from there: without it the sensor comes to the same result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import dagster as dg
+
+from aura.events.batches import Done, Launch, OffsetRange, RetryPolicy, Wait, decide
+from aura.events.consumer import dead_letter
+from aura.events.errors import EventError
+from aura.events.event import Record
+from aura.events.log import EventLog
+from aura.events.scan import Scan, look
+from resources.events import Events
+from sensors.attempts import attempts_at, run_request
+
+TOPIC = "corpus.items"
+POLICY = RetryPolicy()
+"""Attempts at a batch and the waits between them."""
+
+GROUP = "sensor corpus_items"
+"""Group under which the log is told how far this sensor has come, for `aura events lag`."""
+
+
+def source_of(record: Record) -> str:
+    """The source that an event of the topic is about."""
+    return str(record.event.data["source"])
+
+
+def offsets_done(instance: dg.DagsterInstance, topic_asset: dg.AssetKey, place: str, source: str) -> dict[int, int]:
+    """Of each partition of the topic the offset up to which the events of a source have been acted on with success.
+
+    Read off the latest materialization of the topic's asset; empty if there is none, or if it was of another log.
+    """
+    wanted = dg.AssetRecordsFilter(topic_asset, asset_partitions=[source])
+    for record in instance.fetch_materializations(wanted, limit=1).records:
+        metadata = record.asset_materialization.metadata if record.asset_materialization else {}
+        if metadata.get("log") == dg.MetadataValue.text(place):
+            return {int(partition): int(end) for partition, end in metadata["offsets"].value.items()}
+    return {}
+
+
+class Look:
+    """One look at the topic: what it found done, what it launches, and what a person is told."""
+
+    def __init__(self, instance: dg.DagsterInstance, topic_asset: dg.AssetKey, place: str) -> None:
+        self.instance = instance
+        self.topic_asset = topic_asset
+        self.place = place
+        self.launches: list[tuple[str, Launch]] = []
+        self.recorded: list[dg.AssetMaterialization] = []
+        self.said: list[str] = []
+
+    def scan(self, log: EventLog, cursor: str | None) -> Scan:
+        """Read on from the cursor, or from the beginning if it is of another log; what cannot be decoded is buried."""
+        place, _, text = (cursor or "").partition("\n")
+        scan, poison = look(log, TOPIC, Scan.from_json(text) if place == self.place else Scan(), source_of)
+        if poison:
+            # Its id follows from its place, so that a look that is repeated buries it once.
+            log.publish(log.registry.get(TOPIC).dead.name, [dead_letter(each, GROUP) for each in poison])
+            self.said.append(f"{len(poison)} records could not be decoded and went to {TOPIC}.dead")
+        return scan
+
+    def decide(self, source: str, pending: OffsetRange, end: int, policy: RetryPolicy, now: float) -> int:
+        """Decide about the events of a source in one partition, whose next offset is `end`.
+
+        Returns:
+            The offset up to which they are done.
+        """
+        done = offsets_done(self.instance, self.topic_asset, self.place, source)
+        # A log that is shorter than what was done on it has been made anew.
+        at = done.get(pending.partition, 0) if done.get(pending.partition, 0) <= end else 0
+        attempts = attempts_at(self.instance, TOPIC, self.place, source)
+        while at < pending.end:
+            left = OffsetRange(TOPIC, pending.partition, max(pending.first, at), pending.end)
+            decision = decide(left, attempts, now=now, policy=policy)
+            if isinstance(decision, Done):
+                at = decision.events.end
+                self._record(source, decision.events, {**done, pending.partition: at})
+                continue
+            if isinstance(decision, Launch):
+                self.launches.append((source, decision))
+            self.said.append(f"{source}: {_told(decision)}")
+            break
+        return at
+
+    def _record(self, source: str, events: OffsetRange, offsets: Mapping[int, int]) -> None:
+        metadata = {"log": self.place, "events": str(events), "offsets": {str(p): end for p, end in offsets.items()}}
+        self.recorded.append(dg.AssetMaterialization(self.topic_asset, partition=source, metadata=metadata))
+        self.said.append(f"{source}: {events} is done")
+
+
+def _told(decision: Launch | Wait) -> str:
+    return f"attempt {decision.number} at {decision.events}" if isinstance(decision, Launch) else decision.reason
+
+
+def corpus_items(
+    target: dg.UnresolvedAssetJobDefinition,
+    topic_asset: dg.AssetKey,
+    partitions: dg.DynamicPartitionsDefinition,
+    config_of: Callable[[OffsetRange], dict[str, object]],
+    *,
+    policy: RetryPolicy = POLICY,
+    clock: Callable[[], float] = time.time,
+) -> dg.SensorDefinition:
+    """A sensor that recomputes the sources that events name, each batch of events by exactly one successful run.
+
+    Args:
+        target: The job that recomputes one source.
+        topic_asset: The asset that stands for the topic, partitioned by source.
+        partitions: The sources.
+        config_of: Run configuration that tells the job which range of events to read.
+        policy: How often a batch is tried, and how long it waits in between.
+        clock: Seconds since 1970.
+    """
+
+    @dg.sensor(
+        name="corpus_items",
+        job=target,
+        minimum_interval_seconds=10,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Events on {TOPIC} recompute the sources that they name; a batch that fails is tried "
+        f"{policy.attempts} times in all.",
+    )
+    def sensor(
+        context: dg.SensorEvaluationContext, events: dg.ResourceParam[Events]
+    ) -> dg.SensorResult | dg.SkipReason:
+        known = set(partitions.get_partition_keys(dynamic_partitions_store=context.instance))
+        tick = Look(context.instance, topic_asset, events.place)
+        try:
+            with events.open() as log:
+                scan = tick.scan(log, context.cursor)
+                ends = log.end_offsets(TOPIC)
+                for source, pending in scan.pending(TOPIC):
+                    if source in known:
+                        done = tick.decide(source, pending, ends[pending.partition], policy, clock())
+                        scan = scan.without(source, pending.partition, done)
+                    else:
+                        tick.said.append(f"{source} is no registered source: its events wait")
+                dealt_with = scan.dealt_with()
+                log.commit(GROUP, TOPIC, dealt_with)
+        except EventError as error:
+            return dg.SkipReason(f"{error} No event is lost: the next look goes on from the same place.")
+        lag = sum(max(0, end - dealt_with.get(partition, 0)) for partition, end in ends.items())
+        said = f"Lag of {TOPIC}: {lag} events. " + ("; ".join(tick.said) or "Nothing to do.")
+        context.log.info(said)
+        return dg.SensorResult(
+            run_requests=[
+                run_request(launch, place=events.place, partition=source, run_config=config_of(launch.events))
+                for source, launch in tick.launches
+            ],
+            skip_reason=None if tick.launches else said,
+            asset_events=tick.recorded,
+            cursor=f"{events.place}\n{scan.to_json()}",
+        )
+
+    return sensor
