@@ -11,6 +11,7 @@ import shlex
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +23,7 @@ from aura.services.probe import State
 from aura.services.recipe import ServerError
 from aura.services.recipes import RECIPES, configured_server
 from aura.services.server import Server
+from aura.services.stack import prepare_dagster_home
 from aura.services.status import Report, check_services
 from aura.settings import load_settings
 
@@ -110,6 +112,19 @@ def services_logs(
         typer.echo(f"==> {server.log} <==")
         for line in server.last_lines(lines):
             typer.echo(line)
+
+
+@services_app.command("dagster-home")
+def services_dagster_home(
+    project: Annotated[Path, typer.Option(help="Directory with deploy/dagster.yaml.")] = Path(),
+) -> None:
+    """Write the configuration of the Dagster instance: storage in PostgreSQL if `postgres.address` is set.
+
+    `aura up` does it by itself; this is for a webserver or daemon that is started on its own.
+    """
+    settings = load_settings()
+    prepare_dagster_home(settings, project.resolve())
+    typer.echo(str(settings.dagster_home))
 
 
 @services_app.command("env")

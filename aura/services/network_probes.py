@@ -134,9 +134,7 @@ def redis_probe(settings: Settings) -> Probe:
                 told = client.info("server")
         except redis_errors.TimeoutError as error:
             raise TimeoutError from error
-        # A cluster answers for each of its nodes.
-        one = next(iter(told.values())) if redis.cluster else told
-        return str(one.get("valkey_version") or one["redis_version"])
+        return str(told.get("valkey_version") or told["redis_version"])
 
     return Probe("redis", operation, url, remedy, run)
 

@@ -5,17 +5,18 @@ Belongs here: the command of each process. Does not: their supervision, which is
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
-import shutil
 import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aura.measure.mlflow_store import create_database, database_path
-from aura.settings import LOOPBACK, Settings, config_file
+from aura.settings import LOOPBACK, Settings, config_file, variable_of
 
 
 class StackError(RuntimeError):
@@ -82,9 +83,35 @@ def _mlflow(settings: Settings, here: Path) -> Process:
 
 
 def prepare_dagster_home(settings: Settings, project: Path) -> None:
-    """Make Dagster's directory with this project's instance configuration."""
+    """Make Dagster's directory with this project's instance configuration.
+
+    Where `postgres.address` is set, runs, events and schedules are kept there; else in SQLite files beside it.
+    """
     settings.dagster_home.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(project / "deploy" / "dagster.yaml", settings.dagster_home / "dagster.yaml")
+    text = (project / "deploy" / "dagster.yaml").read_text(encoding="utf-8")
+    draft = settings.dagster_home / f"dagster.{os.getpid()}.draft"
+    draft.write_text(text + _postgres_storage(settings), encoding="utf-8")
+    # Several processes may do this, while others read it.
+    draft.replace(settings.dagster_home / "dagster.yaml")
+
+
+def _postgres_storage(settings: Settings) -> str:
+    postgres = settings.postgres
+    if postgres.address is None:
+        return ""
+    at = urlsplit(postgres.address)
+    database = {
+        # The driver that dagster-postgres brings; SQLAlchemy 2.1 would look for another.
+        "scheme": "postgresql+psycopg2",
+        "hostname": at.hostname or LOOPBACK,
+        "port": at.port or 5432,
+        "db_name": at.path.removeprefix("/") or postgres.user,
+        "username": postgres.user,
+        # The file says where the password is, not what it is.
+        **({} if postgres.password is None else {"password": {"env": variable_of("postgres.password")}}),
+        "params": {"connect_timeout": max(2, round(postgres.timeout_seconds))},
+    }
+    return f"storage: {json.dumps({'postgres': {'postgres_db': database}})}\n"  # JSON is YAML
 
 
 def run_stack(settings: Settings, project: Path) -> int:
