@@ -20,6 +20,9 @@ from aura.corpus.tree import resolved_root
 from aura.events.cli import app as events_app
 from aura.events.errors import EventError
 from aura.events.opening import open_event_log
+from aura.graph.cli import graph_app
+from aura.graph.errors import GraphError
+from aura.resilience.outbox import OutboxError
 from aura.services.cli import services_app, status
 from aura.services.operations import OperationsPublisher
 from aura.services.recipe import ServerError
@@ -38,13 +41,25 @@ app.add_typer(sources_app, name="sources")
 app.add_typer(tiers_app, name="tiers")
 app.add_typer(services_app, name="services")
 app.add_typer(events_app, name="events")
+app.add_typer(graph_app, name="graph")
 app.command()(status)
 console = Console()
 
 OPERATIONS_EVERY_SECONDS = 10.0
 """How often the owner of the store publishes what was read."""
 
-PLAIN_ERRORS = (SettingsError, CorpusError, StoreError, CatalogError, StackError, ServerError, EventError, OSError)
+PLAIN_ERRORS = (
+    SettingsError,
+    CorpusError,
+    StoreError,
+    CatalogError,
+    StackError,
+    ServerError,
+    EventError,
+    GraphError,
+    OutboxError,
+    OSError,
+)
 """What a person can mend: it is said in a sentence, without a traceback."""
 
 

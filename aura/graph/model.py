@@ -34,6 +34,7 @@ class Label(StrEnum):
     MATERIALIZATION = "Materialization"
     SOURCE = "Source"
     ITEM = "Item"
+    ITEM_GROUP = "ItemGroup"
     EXPERT = "Expert"
     TIER = "Tier"
     STORED_OBJECT = "StoredObject"

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal, TypeVar
 
 from aura.graph.errors import GraphError, GraphUnavailableError
+from aura.resilience.deadline import Deadline, retrying
 
 Result = TypeVar("Result")
 Row = list[Any]
@@ -24,9 +25,6 @@ Query = Callable[..., Awaitable[list[Row]]]
 
 CLEAN_UP_SECONDS = 1.0
 """How long a call that is over time may take to drop its connection before the caller goes on without it."""
-
-RETRY_SHARE = 0.2
-"""Part of the time-out in which the driver repeats a transaction that failed for a passing reason."""
 
 
 class Neo4jConnection:
@@ -59,7 +57,7 @@ class Neo4jConnection:
             connection_timeout=timeout_seconds,
             connection_write_timeout=timeout_seconds,
             connection_acquisition_timeout=timeout_seconds,
-            max_transaction_retry_time=RETRY_SHARE * timeout_seconds,
+            max_transaction_retry_time=0,  # its own retries begin a second after the failure; see run
             max_connection_pool_size=8,
             notifications_min_severity="OFF",
         )
@@ -68,23 +66,18 @@ class Neo4jConnection:
         self._thread.start()
 
     def run(self, mode: Literal["read", "write"], work: Callable[[Query], Awaitable[Result]]) -> Result:
-        """Do work in one transaction; it is repeated when the server asks for it, so it has to be idempotent.
+        """Do work in one transaction; it is repeated after a passing failure, so it has to be idempotent.
 
         Raises:
             GraphUnavailableError: No answer, or not in time. A write may have taken effect all the same.
             GraphError: The server refused the work itself.
         """
-
-        async def in_transaction() -> Result:
-            bounded = self._neo4j.unit_of_work(timeout=self.timeout_seconds)(_with_query(work))
-            async with self._driver.session() as session:
-                execute = session.execute_read if mode == "read" else session.execute_write
-                result: Result = await execute(bounded)
-                return result
-
-        errors = self._neo4j.exceptions
+        errors, deadline = self._neo4j.exceptions, Deadline(self.timeout_seconds)
+        passing = (errors.TransientError, errors.ServiceUnavailable, errors.SessionExpired)
         try:
-            return self._wait(in_transaction())
+            return retrying(
+                lambda: self._wait(self._transaction(mode, work, deadline), deadline), on=passing, deadline=deadline
+            )
         except (TimeoutError, asyncio.CancelledError, concurrent.futures.CancelledError) as error:
             raise GraphUnavailableError(
                 f"Neo4j at {self.address} did not answer within {self.timeout_seconds:g} s. `aura status` says more."
@@ -106,22 +99,32 @@ class Neo4jConnection:
                 f"Neo4j at {self.address} cannot be used: {_sentence(error)} Start it, or see `aura status`."
             ) from error
 
+    async def _transaction(
+        self, mode: Literal["read", "write"], work: Callable[[Query], Awaitable[Result]], deadline: Deadline
+    ) -> Result:
+        bounded = self._neo4j.unit_of_work(timeout=deadline.remaining())(_with_query(work))
+        async with self._driver.session() as session:
+            execute = session.execute_read if mode == "read" else session.execute_write
+            result: Result = await execute(bounded)
+            return result
+
     def close(self) -> None:
         """Close the connections and end the thread."""
         if self._loop.is_closed():
             return
         # A server that does not answer is not told good-bye.
         with contextlib.suppress(TimeoutError, OSError, self._neo4j.exceptions.DriverError):
-            self._wait(self._driver.close())
+            self._wait(self._driver.close(), Deadline(CLEAN_UP_SECONDS))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(self.timeout_seconds)
         if not self._thread.is_alive():
             self._loop.close()
 
-    def _wait(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(coroutine, self.timeout_seconds), self._loop)
+    def _wait(self, coroutine: Coroutine[Any, Any, Result], deadline: Deadline) -> Result:
+        seconds = deadline.left()
+        future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(coroutine, seconds), self._loop)
         try:
-            return future.result(self.timeout_seconds + CLEAN_UP_SECONDS)
+            return future.result(seconds + CLEAN_UP_SECONDS)
         finally:
             future.cancel()
 
@@ -138,5 +141,5 @@ def _with_query(work: Callable[[Query], Awaitable[Result]]) -> Callable[[Any], A
 
 
 def _sentence(error: BaseException) -> str:
-    text = str(getattr(error, "message", None) or error or type(error).__name__).strip()
+    text = " ".join(str(getattr(error, "message", None) or error or type(error).__name__).split())
     return text if text.endswith(".") else f"{text}."

@@ -7,7 +7,6 @@ of an enumeration, and numbers that were checked become part of a query's text. 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -68,7 +67,6 @@ class Neo4jGraph(GraphStore):
     ) -> None:
         """Prepare the connection; arguments and errors as Neo4jConnection."""
         self._connection = Neo4jConnection(address, user=user, password=password, timeout_seconds=timeout_seconds)
-        self._lock = threading.Lock()
         self._prepared = False
 
     def apply(self, writes: Sequence[Write]) -> None:
@@ -262,10 +260,11 @@ class Neo4jGraph(GraphStore):
         return self._run("read", lambda query: query(text, **parameters))
 
     def _run(self, mode: Literal["read", "write"], work: Callable[[Query], Awaitable[Result]]) -> Result:
-        with self._lock:
-            if not self._prepared:
-                self._connection.run("write", create_constraints)
-                self._prepared = True
+        # Threads that come here together make the constraints twice, which is harmless; waiting for one that does not
+        # get an answer would add up their time-outs.
+        if not self._prepared:
+            self._connection.run("write", create_constraints)
+            self._prepared = True
         return self._connection.run(mode, work)
 
 

@@ -33,7 +33,7 @@ class CircuitOpenError(ConnectionError):
 
     def __init__(self, name: str, *, failures: int, reason: str, retry_seconds: float) -> None:
         super().__init__(
-            f"{name} is not asked at present: {failures} calls in a row failed, the last with {reason}. "
+            f"{name} is not asked at present: {failures} calls in a row failed, the last with {reason.rstrip('.')}. "
             f"The next call is let through in {retry_seconds:.1f} s."
         )
         self.retry_seconds = retry_seconds

@@ -6,6 +6,7 @@ Does not: which operations may be repeated. Only idempotent ones may: a call tha
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from collections.abc import Callable
@@ -81,7 +82,7 @@ def retrying(
 
     The wait before the n-th retry is drawn evenly between 0 and `first_wait_seconds * 2 ** n`, at most
     `longest_wait_seconds` ("full jitter": many clients of a server that comes back do not come back at one moment).
-    A retry whose wait would pass the deadline is not made. Each scheduled retry is reported through stamina's hooks.
+    A retry whose wait would pass the deadline is not made. Each one that is made is logged.
 
     Args:
         operation: What to call. It takes its own time-outs from the same deadline, and can be repeated harmlessly.
@@ -96,6 +97,7 @@ def retrying(
         DeadlineError: No time was left for the first call.
     """
     deadline.remaining()
+    _log_retries()
     made = 0
 
     def wait_before_retry(error: Exception) -> bool | float:
@@ -108,3 +110,9 @@ def retrying(
         with attempt:
             return operation()
     raise AssertionError("stamina ends with a result or an error")  # pragma: no cover
+
+
+@functools.cache
+def _log_retries() -> None:
+    """Report retries to `logging`: where structlog is installed, stamina's default prints to the standard output."""
+    stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.LoggingOnRetryHook])

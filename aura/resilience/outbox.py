@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS waiting (
     position INTEGER PRIMARY KEY AUTOINCREMENT, kept_at REAL NOT NULL, item BLOB NOT NULL
 );
+CREATE TABLE IF NOT EXISTS identity (name TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS refused (
     position INTEGER PRIMARY KEY, refused_at REAL NOT NULL, item BLOB NOT NULL, reason TEXT NOT NULL
 );
@@ -54,6 +56,19 @@ class ItemRefusedError(Exception):
 
 
 @dataclass(frozen=True)
+class WaitingItem:
+    """An item that waits.
+
+    Attributes:
+        position: Its number in the outbox, increasing in the order of the appends and never given twice.
+        item: What is to be sent.
+    """
+
+    position: int
+    item: bytes
+
+
+@dataclass(frozen=True)
 class RefusedItem:
     """An item that its receiver refused for good.
 
@@ -73,7 +88,12 @@ class Outbox:
 
     An item that `append` has taken survives the death of the process and of the machine (`synchronous=FULL`). It is
     sent at least once, in the order of the appends: after a crash in mid-drain the batch that was under way is sent
-    again, so the receiver's effect has to be idempotent.
+    again, so the receiver's effect has to be idempotent, or be kept together with the number of the last item.
+
+    Attributes:
+        path: The file.
+        limit: The largest number of items kept, refused ones included.
+        identity: Name of this queue, another for every new file: the numbers of its items mean something only with it.
     """
 
     def __init__(self, path: Path, limit: int, clock: Callable[[], float] = time.time) -> None:
@@ -104,6 +124,9 @@ class Outbox:
                 self._connection.execute("PRAGMA journal_mode=WAL")
                 self._connection.execute("PRAGMA synchronous=FULL")
                 self._connection.executescript(SCHEMA)
+                if self._connection.execute("SELECT 1 FROM identity").fetchone() is None:
+                    self._connection.execute("INSERT INTO identity VALUES (?)", (uuid.uuid4().hex,))
+                (self.identity,) = self._connection.execute("SELECT name FROM identity").fetchone()
         except (sqlite3.Error, OSError) as error:
             raise OutboxError(f"The outbox {path} cannot be opened: {error}. Check the disk and the path.") from error
 
@@ -141,11 +164,7 @@ class Outbox:
             )
 
     def drain(
-        self,
-        send: Callable[[Sequence[bytes]], None],
-        *,
-        batch: int = 500,
-        deadline: Deadline | None = None,
+        self, send: Callable[[Sequence[bytes]], None], *, batch: int = 500, deadline: Deadline | None = None
     ) -> int:
         """Send what waits, oldest first, and forget it once it is sent.
 
@@ -164,6 +183,12 @@ class Outbox:
         Raises:
             OutboxError: The file cannot be read or written.
         """
+        return self.drain_numbered(lambda items: send([each.item for each in items]), batch=batch, deadline=deadline)
+
+    def drain_numbered(
+        self, send: Callable[[Sequence[WaitingItem]], None], *, batch: int = 500, deadline: Deadline | None = None
+    ) -> int:
+        """The same for a receiver that keeps the number of the last item with its effect, as `drain` otherwise."""
         sent = 0
         # An item appended while the lock was still held is seen by the second look, after it is free.
         while len(self) and not (deadline and deadline.is_over):
@@ -174,28 +199,30 @@ class Outbox:
                 break
         return sent
 
-    def _drain(self, send: Callable[[Sequence[bytes]], None], batch: int, deadline: Deadline | None) -> int:
+    def _drain(self, send: Callable[[Sequence[WaitingItem]], None], batch: int, deadline: Deadline | None) -> int:
         sent = 0
         while not (deadline and deadline.is_over):
             rows = self._rows("SELECT position, item FROM waiting ORDER BY position LIMIT ?", batch)
             if not rows:
                 break
-            done = len(rows)
-            refused: ItemRefusedError | None = None
+            items = [WaitingItem(*row) for row in rows]
             try:
-                send([item for _, item in rows])
+                send(items)
             except ItemRefusedError as error:
-                done, refused = error.index, error
-            with self._transaction():
-                if refused is not None:
-                    position, item = rows[refused.index]
-                    self._connection.execute(
-                        "INSERT INTO refused VALUES (?, ?, ?, ?)", (position, self._clock(), item, refused.reason)
-                    )
-                last = rows[done if refused is not None else done - 1][0]
-                self._connection.execute("DELETE FROM waiting WHERE position <= ?", (last,))
-            sent += done
+                self._forget(items[error.index].position, refused=items[error.index], reason=error.reason)
+                sent += error.index
+            else:
+                self._forget(items[-1].position)
+                sent += len(items)
         return sent
+
+    def _forget(self, up_to: int, *, refused: WaitingItem | None = None, reason: str = "") -> None:
+        with self._transaction():
+            if refused is not None:
+                self._connection.execute(
+                    "INSERT INTO refused VALUES (?, ?, ?, ?)", (refused.position, self._clock(), refused.item, reason)
+                )
+            self._connection.execute("DELETE FROM waiting WHERE position <= ?", (up_to,))
 
     def __len__(self) -> int:
         """Items that wait; refused ones are not among them."""

@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from graph_states import empty
 
-from aura.graph.model import Node
 from aura.graph.neo4j_graph import Neo4jGraph
 from aura.graph.sqlite_graph import SqliteGraph
 from aura.graph.store import GraphStore
-
-
-def empty(graph: GraphStore) -> None:
-    """Remove everything."""
-    graph.delete_nodes([each.id for each in graph.elements() if isinstance(each, Node)])
 
 
 @pytest.fixture

@@ -138,3 +138,14 @@ def test_nothing_is_called_when_the_time_is_already_over() -> None:
     with pytest.raises(DeadlineError):
         retrying(lambda: calls.append(1), on=ConnectionError, deadline=deadline)
     assert not calls
+
+
+def test_retries_are_logged_and_the_standard_output_stays_free(caplog, capsys) -> None:
+    with pytest.raises(ConnectionError):
+        retrying(refused, on=ConnectionError, deadline=Deadline(60), attempts=2, uniform=no_wait)
+    assert [record.name for record in caplog.records] == ["stamina"]
+    assert capsys.readouterr().out == ""
+
+
+def refused() -> None:
+    raise ConnectionError("refused")

@@ -212,3 +212,26 @@ def test_the_durability_of_an_append_is_that_of_the_disk(tmp_path: Path) -> None
     with Outbox(tmp_path / "outbox.db", 1) as outbox:
         assert outbox._connection.execute("PRAGMA synchronous").fetchone() == (2,)
     assert sqlite3.connect(tmp_path / "outbox.db").execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_numbers_are_never_given_twice_and_belong_to_one_outbox(tmp_path: Path) -> None:
+    seen: list[int] = []
+    for _ in range(2):
+        with Outbox(tmp_path / "outbox.db", 10) as outbox:
+            identity = outbox.identity
+            outbox.append(numbered(0, 2))
+            outbox.drain_numbered(lambda items: seen.extend(each.position for each in items))
+    assert seen == [1, 2, 3, 4]
+    with Outbox(tmp_path / "outbox.db", 10) as outbox, Outbox(tmp_path / "other.db", 10) as other:
+        assert outbox.identity == identity != other.identity
+
+
+def test_processes_that_open_a_new_outbox_at_once_all_get_it(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from aura.resilience.outbox import Outbox\n"
+    code += "with Outbox(Path(sys.argv[1]), 10) as outbox: outbox.append([b'x']); print(outbox.identity)"
+    command = [sys.executable, "-c", code, str(tmp_path / "outbox.db")]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
+    identities = {process.communicate(timeout=60)[0] for process in processes}
+    assert len(identities) == 1
+    with Outbox(tmp_path / "outbox.db", 10) as outbox:
+        assert len(outbox) == 4
