@@ -68,8 +68,8 @@ class Step:
 
     @property
     def moved(self) -> bool:
-        """Whether there was anything to do."""
-        return bool(self.applied or self.repeated or self.dead or self.expired)
+        """Whether there was anything to do; what was fenced is still to be done."""
+        return bool(self.applied or self.repeated or self.dead or self.expired or self.fenced)
 
 
 class Consumer:

@@ -37,7 +37,22 @@ class KafkaAdministration:
 
     def _ask(self, ask: Callable[[AdminClient, Deadline], Answer], deadline: Deadline | None = None) -> Answer:
         chosen = deadline or Deadline(self._timeout)
-        return call_kafka(lambda: ask(self._connected(), chosen), chosen, self._address.bootstrap)
+
+        def attempt() -> Answer:
+            client = self._connected()
+            try:
+                return ask(client, chosen)
+            except Exception:
+                # What it remembers of the leaders from before a broker's restart does not go away by asking again.
+                self._forget(client)
+                raise
+
+        return call_kafka(attempt, chosen, self._address.bootstrap)
+
+    def _forget(self, client: AdminClient) -> None:
+        with self._lock:
+            if self._client is client:
+                self._client = None
 
     def _connected(self) -> AdminClient:
         from confluent_kafka.admin import AdminClient

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aura.events.errors import LogUnavailableError
@@ -18,6 +18,8 @@ ATTEMPTS = 50
 """More than fit into a deadline; the deadline ends the attempts."""
 PASSING = (
     "NOT_LEADER_FOR_PARTITION",
+    "FENCED_LEADER_EPOCH",
+    "UNKNOWN_LEADER_EPOCH",
     "LEADER_NOT_AVAILABLE",
     "UNKNOWN_TOPIC_OR_PART",  # of a topic that was made a moment ago
     "COORDINATOR_LOAD_IN_PROGRESS",
@@ -47,7 +49,7 @@ class KafkaAddress:
 
     bootstrap: str
     user: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     tls: bool = False
 
     def client_config(self, timeout_seconds: float) -> dict[str, Any]:
@@ -62,6 +64,8 @@ class KafkaAddress:
             "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 1000,
             "allow.auto.create.topics": False,
+            # What fails is raised with its reason; the library's own lines repeat it once a second.
+            "log_level": 2,
             "logger": logger,
             **(sasl if self.user else {}),
         }

@@ -35,14 +35,14 @@ POLL_EVERY = 512
 
 
 def producer_config(address: KafkaAddress, timeout_seconds: float) -> dict[str, Any]:
-    """The durability that is promised: idempotent, acknowledged by all replicas, no gap within a partition."""
+    """The durability and the order that are promised: idempotent, acknowledged by all replicas, never a gap."""
     return {
         **address.client_config(timeout_seconds),
         "enable.idempotence": True,
         "acks": "all",
-        # Without it a message that timed out may be overtaken by the next one of its key.
-        "enable.gapless.guarantee": True,
-        "message.timeout.ms": int(timeout_seconds * 1000),
+        # A message that timed out by itself could be overtaken by the next one of its key. So none does: `send` keeps
+        # the deadline, and at its end drops the producer with everything that it still holds.
+        "message.timeout.ms": 0,
         "linger.ms": 5,
         "compression.type": "lz4",
     }
