@@ -103,8 +103,8 @@ class FaultProxy:
             finally:
                 self._connections.discard(server_writer)
                 server_writer.close()
-        except OSError:
-            pass  # one side is gone, and the other learns of it by the end of its connection
+        except (OSError, asyncio.CancelledError):
+            pass  # one side is gone, and the other learns of it by the end of its connection; or the proxy ends
         finally:
             self._connections.discard(writer)
             writer.close()
