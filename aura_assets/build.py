@@ -15,6 +15,7 @@ from aura_assets.partitions import sources
 from resources.encoders import EncodersResource
 from resources.events import Events
 from resources.instruments import InstrumentsResource
+from resources.lineage import Lineage
 from resources.progress import LogProgress
 from resources.sources import SourcesResource
 from resources.store import StoreResource
@@ -75,6 +76,7 @@ def build_defs(
             "registry": SourcesResource.of(settings),
             "encoders": EncodersResource.of(settings),
             "events": Events(settings),
+            "lineage": Lineage(settings),
             "instruments": InstrumentsResource.of(settings),
             "progress": LogProgress(),
             **(resources or {}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import dagster as dg
 from pydantic import Field
 
@@ -11,6 +13,7 @@ from aura.corpus.registry import SourceRegistry
 from aura.corpus.sources import Limits, Source, open_source
 from aura.events.batches import OffsetRange
 from aura.events.scan import read_range
+from aura.graph.lineage import source_items
 from aura.settings import Settings
 from aura.tiers.catalog import Catalog
 from aura.tiers.store import TieredStore
@@ -78,6 +81,7 @@ def corpus_manifest(
             "items": markdown_table(manifest.counts()),
             **({"set_aside_items": markdown_table(set_aside.slice(0, SHOWN_SET_ASIDE))} if set_aside.num_rows else {}),
         },
+        lineage=lambda _: source_items(name, _labelled_items(manifest)),
     )
 
 
@@ -88,6 +92,11 @@ def _named_items(requested: str, events: Events, source: str) -> list[tuple[str,
     with events.open() as log:
         records = read_range(log, OffsetRange.parse(requested))
     return [tuple(record.event.data["changed"]) for record in records if source_of(record) == source]
+
+
+def _labelled_items(manifest: CorpusManifest) -> Iterator[tuple[str, str]]:
+    table = manifest.table
+    return ((uri, label or "") for uri, label in zip(table["uri"].to_pylist(), table["label"].to_pylist(), strict=True))
 
 
 def _heard(named: list[tuple[str, ...]] | None, manifest: CorpusManifest) -> dict[str, float]:

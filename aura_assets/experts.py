@@ -14,6 +14,7 @@ from aura.experts.model import ExpertModel
 from aura.experts.plots import plot_expert_load, plot_label_experts, plot_training
 from aura.experts.registration import log_expert_model
 from aura.experts.routing_table import RoutingTable, route
+from aura.graph.lineage import model_experts
 from aura.settings import Settings
 from aura_assets.asset import aura_asset
 from aura_assets.checks import EXPERT_MODEL, ROUTING_TABLE
@@ -100,6 +101,7 @@ def expert_model(
             "training": picture(plot_training(model), "training of the Switch model and its dense twin"),
         },
         when_published=register,
+        lineage=lambda version: model_experts(version, card.config.experts),
     )
 
 

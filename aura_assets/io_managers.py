@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from aura.tiers.catalog import Catalog
-from aura.tiers.published import Draft
+from aura.tiers.published import Draft, Published
 from aura.tiers.store import TieredStore
 from aura_assets.metadata import figure
 
@@ -25,13 +25,13 @@ class Publication:
     Attributes:
         draft: The value, encoded.
         provenance: What it was made from.
-        succeeded: Called once the value is durable; gives further metadata.
+        succeeded: Called with its record once the value is durable; gives further metadata.
         failed: Called when it could not be published, before the error goes on.
     """
 
     draft: Draft
     provenance: Mapping[str, str]
-    succeeded: Callable[[], Mapping[str, Any]]
+    succeeded: Callable[[Published], Mapping[str, Any]]
     failed: Callable[[], object]
 
 
@@ -62,7 +62,7 @@ class CatalogIOManager(dg.IOManager):
                 "store_seconds": figure(seconds),
                 "bytes": published.bytes,
                 "blocks": len(published.keys),
-                **obj.succeeded(),
+                **obj.succeeded(published),
             }
         )
 

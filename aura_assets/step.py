@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 import dagster as dg
 
+from aura.graph.errors import GraphError
+from aura.graph.lineage import Version, materialized
+from aura.graph.model import Write
 from aura.measure.checks import CheckResult
 from aura.measure.cost import Cost, measure
 from aura.measure.mlflow_store import store_errors
 from aura.measure.recorder import Record
+from aura.resilience.outbox import OutboxError
 from aura.settings import Settings
 from aura.tiers.catalog import Catalog
 from aura.tiers.published import DAMAGE, Draft, Published
@@ -27,6 +32,7 @@ from aura.tiers.values import StoredValue
 from aura_assets.io_managers import INPUT, Publication
 from aura_assets.metadata import cost_metadata, figure
 from resources.instruments import Instruments
+from resources.lineage import Lineage
 
 ROWS = "rows"
 """Key of the provenance under which a published value says how many things it holds."""
@@ -46,6 +52,7 @@ class Made:
         metadata: What else the UI shows: plots, tables, texts.
         when_published: Called once the value is durable, with the id of its MLflow run if there is one; gives further
             metadata.
+        lineage: What the graph is told of the value beyond what it was made from.
     """
 
     value: StoredValue
@@ -53,6 +60,7 @@ class Made:
     figures: Mapping[str, float] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     when_published: Callable[[str | None], Mapping[str, Any]] | None = None
+    lineage: Callable[[Version], Sequence[Write]] = lambda _: ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,7 @@ class Surroundings:
 
     store: TieredStore
     instruments: Instruments
+    lineage: Lineage
     settings: Settings
 
 
@@ -122,6 +131,7 @@ class Step:
         self.context = context
         self.settings = surroundings.settings
         self.instruments = surroundings.instruments
+        self.lineage = surroundings.lineage
         self.partition = context.partition_key if context.has_partition_key else None
         self.title = design.name if self.partition is None else f"{design.name}[{self.partition}]"
         self.catalog = Catalog(surroundings.store)
@@ -247,7 +257,7 @@ class Step:
             value=Publication(
                 outcome.draft,
                 {**provenance, ROWS: str(made.rows)},
-                succeeded=lambda: self._published(made, record("made")),
+                succeeded=lambda published: self._published(outcome, published, record("made")),
                 failed=lambda: record("failed"),
             ),
             data_version=dg.DataVersion(outcome.draft.version),
@@ -259,8 +269,10 @@ class Step:
             },
         )
 
-    def _published(self, made: Made, reference: str | None) -> Mapping[str, Any]:
-        """What is left to do once the value is durable. MLflow that fails costs the registration, not the value."""
+    def _published(self, outcome: _Outcome, published: Published, reference: str | None) -> Mapping[str, Any]:
+        """What is left to do once the value is durable. What fails here costs the record, not the value."""
+        made = outcome.made
+        self._tell_lineage(outcome, published)
         metadata = {} if reference is None else {"mlflow_run": reference}
         if made.when_published is None:
             return metadata
@@ -269,6 +281,30 @@ class Step:
         except store_errors() as error:
             self.context.log.warning("%s is published, but not registered in MLflow: %s", self.title, error)
             return metadata
+
+    def _tell_lineage(self, outcome: _Outcome, published: Published) -> None:
+        version = Version(published.name, published.partition, published.version)
+        inputs = [
+            Version(name.removeprefix(INPUT), self.partition, read)
+            for name, read in published.provenance.items()
+            if name.startswith(INPUT)
+        ]
+        energy = outcome.cost.energy
+        cost = {"wall_seconds": outcome.cost.wall_seconds, "cpu_seconds": outcome.cost.cpu_seconds}
+        if energy.joules is not None:
+            cost[f"joules_{energy.source}"] = energy.joules
+        facts = materialized(
+            version,
+            inputs=inputs,
+            run_id=self.context.run.run_id,
+            at=datetime.fromisoformat(published.created_at),
+            cost=cost,
+            source=None if inputs else self.partition,
+        )
+        try:
+            self.lineage.record([*facts, *outcome.made.lineage(version)])
+        except (GraphError, OutboxError) as error:
+            self.context.log.warning("%s is published, but its lineage is not recorded: %s", self.title, error)
 
     def _leave_out(self, reason: str) -> None:
         """Say why there is nothing, and take back what was published here and downstream before."""

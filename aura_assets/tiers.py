@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import dagster as dg
 
 from aura.events.errors import EventError
+from aura.graph.lineage import StoredSize, placed
+from aura.graph.model import Write
 from aura.tiers.catalog import Catalog
 from aura.tiers.placement import plan_and_apply
 from aura.tiers.plots import plot_placement, plot_profile
@@ -93,7 +95,13 @@ def tier_placement(
             "before_and_after": picture(plot_placement(placement), "bytes per tier and latency, before and after"),
             **heard,
         },
+        lineage=lambda _: _whereabouts(store),
     )
+
+
+def _whereabouts(store: TieredStore) -> list[Write]:
+    objects = (StoredSize(entry.key, str(entry.tier), entry.bytes) for entry in store.entries())
+    return placed(objects, [str(state.tier) for state in store.tiers()])
 
 
 def _heard(context: dg.AssetExecutionContext, events: Events) -> Mapping[str, object]:

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from aura.events.opening import open_event_log
-
 from aura.events.log import EventLog
+from aura.events.opening import open_event_log
 from aura.settings import Settings
 
 

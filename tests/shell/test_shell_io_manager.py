@@ -19,8 +19,9 @@ def test_the_provenance_names_the_version_that_was_loaded_and_not_the_one_publis
         assert graph.run_selection(["corpus_manifest"]).success
         since = graph.published()["corpus_manifest"]
         assert since != loaded
+        draft, provenance = Catalog(store).prepare(value), {INPUT + "corpus_manifest": since}
         manager.handle_output(
             dg.build_output_context(asset_key=dg.AssetKey("derived"), partition_key=graph.source),
-            Publication(Catalog(store).prepare(value), {INPUT + "corpus_manifest": since}, succeeded=dict, failed=list),
+            Publication(draft, provenance, succeeded=lambda _: {}, failed=list),
         )
         assert Catalog(store).find("derived", graph.source).provenance == {INPUT + "corpus_manifest": loaded}

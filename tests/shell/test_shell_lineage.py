@@ -1,0 +1,56 @@
+"""The graph says what every value was made from, by which run and at which cost, and where its objects are."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from aura.graph.lineage import Version, asset_node, materialization_node, source_node, tier_node
+from aura.graph.model import EdgeType, Label
+from aura.graph.opening import open_graph
+
+
+@pytest.fixture
+def lineage(materialized):
+    with closing(open_graph(materialized.graph.settings)) as graph:
+        yield graph
+
+
+def current(materialized, name):
+    partition = materialized.graph.source
+    return materialization_node(Version(name, partition, materialized.graph.published(partition)[name])).id
+
+
+def test_what_depends_on_a_source_is_its_impact(lineage, materialized):
+    reached = lineage.impact(source_node(materialized.graph.source).id, types=(EdgeType.FEEDS,))
+    chain = ("corpus_manifest", "text_embeddings", "embedding_diagrams", "expert_model", "expert_routing_table")
+    assert {current(materialized, name) for name in chain} <= {each.id for each in reached}
+
+
+def test_a_materialization_knows_its_run_and_its_cost(lineage, materialized):
+    (beside,) = lineage.neighbours(asset_node("text_embeddings").id, "out", (EdgeType.MATERIALIZED_AS,))
+    assert beside.node.id == current(materialized, "text_embeddings")
+    assert beside.edge.properties["run_id"] == materialized.second.run_id
+    assert beside.edge.properties["wall_seconds"] > 0
+    assert beside.edge.properties["at"]
+
+
+def test_a_source_its_items_a_model_and_its_experts_and_the_tiers_are_nodes(lineage, materialized):
+    items = lineage.neighbours(source_node(materialized.graph.source).id, "out", (EdgeType.CONTAINS,))
+    assert len(items) == materialized.graph.load("corpus_manifest").table.num_rows
+    experts = lineage.neighbours(current(materialized, "expert_model"), "out", (EdgeType.CONTAINS,))
+    assert {each.node.id.label for each in experts} == {Label.EXPERT}
+    assert len(experts) == 2
+    assert lineage.neighbours(tier_node("L3").id, "both", (EdgeType.HOLDS,)) or lineage.neighbours(
+        tier_node("L1").id, "both", (EdgeType.HOLDS,)
+    )
+
+
+def test_a_graph_that_cannot_be_written_costs_the_lineage_and_not_the_value(graph, caplog):
+    file = graph.settings.graph_file
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"this is no database" * 100)
+    outcome = graph.run_selection(["corpus_manifest"])
+    assert outcome.success
+    assert set(graph.published()) == {"corpus_manifest"}
