@@ -19,7 +19,8 @@ _JVM = (
     ),
     *("-Dlog4j2.disable.jmx=true", "-Dio.netty.tryReflectionSetAccessible=true", "-Dfile.encoding=UTF-8"),
 )
-_CONNECTION_SECONDS = 5.0
+_CALL_SECONDS = 5.0
+VERSION_QUERY = "CALL dbms.components() YIELD versions RETURN versions[0]"
 
 _CONFIGURATION = """\
 server.default_listen_address={host}
@@ -56,18 +57,18 @@ def _prepare(place: Place) -> Launch:
 
 
 def _answer(place: Place) -> str:
+    from aura.graph.errors import GraphUnavailableError
+    from aura.graph.neo4j_connection import Neo4jConnection
+
     try:
-        import neo4j
-    except ImportError as error:
+        connection = Neo4jConnection(_address(place), user=None, password=None, timeout_seconds=_CALL_SECONDS)
+    except GraphUnavailableError as error:
         raise missing_extra(_TITLE) from error
-    with neo4j.GraphDatabase.driver(
-        _address(place),
-        connection_timeout=_CONNECTION_SECONDS,
-        connection_acquisition_timeout=_CONNECTION_SECONDS,
-        max_transaction_retry_time=0.0,
-    ) as driver:
-        summary = driver.execute_query("RETURN 1").summary
-    return str(summary.server.agent).removeprefix("Neo4j/")
+    try:
+        rows = connection.run("read", lambda query: query(VERSION_QUERY))
+    finally:
+        connection.close()
+    return str(rows[0][0])
 
 
 def _address(place: Place) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from aura.services.kafka_features import metadata_version
+from aura.services.neo4j_server import VERSION_QUERY
 from aura.services.probe import Probe, ProbeError, connect, not_configured, unusable
 from aura.settings import PostgresSettings, RedisSettings, Settings
 
@@ -23,7 +25,7 @@ _DEFAULT_PORTS = {"redis": 6379, "bolt": 7687, "neo4j": 7687, "postgresql": 5432
 
 def _reach(address: str, call_seconds: float, scheme: str) -> None:
     """Raise the plain error of the network, if there is one, rather than the client's words for it."""
-    at = urlsplit(address if "://" in address else f"//{address}")
+    at = urlsplit(address)
     connect(at.hostname or "", at.port or _DEFAULT_PORTS[scheme], call_seconds).close()
 
 
@@ -44,7 +46,7 @@ def kafka_probe(settings: Settings) -> Probe:
     address = KafkaAddress(bootstrap, events.kafka_user, password, events.kafka_tls)
 
     def run(call_seconds: float) -> str | None:
-        _reach_any(bootstrap.split(","), call_seconds)
+        version = _first_version(bootstrap.split(","), tls=events.kafka_tls, call_seconds=call_seconds)
         config = {**address.client_config(call_seconds), "log_level": 0, "error_cb": lambda _: None}
         try:
             _round_trip(config, call_seconds)
@@ -53,20 +55,22 @@ def kafka_probe(settings: Settings) -> Probe:
             if told.code() in {confluent_kafka.KafkaError._TRANSPORT, confluent_kafka.KafkaError._TIMED_OUT}:  # noqa: SLF001
                 raise TimeoutError from error  # a connection was possible a moment ago
             raise ProbeError(told.str()) from error
-        return None
+        return version
 
     return Probe("kafka", operation, bootstrap, remedy, run)
 
 
-def _reach_any(brokers: list[str], call_seconds: float) -> None:
+def _first_version(brokers: list[str], *, tls: bool, call_seconds: float) -> str | None:
+    """What the first broker that can be reached says of its version."""
     failures: list[OSError] = []
     for broker in brokers:
+        at = urlsplit(f"//{broker.strip()}")
         try:
-            _reach(broker.strip(), call_seconds / len(brokers), "kafka")
+            return metadata_version(
+                at.hostname or "", at.port or _DEFAULT_PORTS["kafka"], tls=tls, call_seconds=call_seconds / len(brokers)
+            )
         except OSError as error:
             failures.append(error)
-        else:
-            return
     raise failures[0]
 
 
@@ -180,9 +184,7 @@ def neo4j_probe(settings: Settings) -> Probe:
         _reach(address, call_seconds, "bolt")
         connection = Neo4jConnection(address, user=graph.neo4j_user, password=password, timeout_seconds=call_seconds)
         try:
-            rows = connection.run(
-                "read", lambda query: query("CALL dbms.components() YIELD versions RETURN versions[0]")
-            )
+            rows = connection.run("read", lambda query: query(VERSION_QUERY))
         except GraphUnavailableError as error:
             raise error.__cause__ or error from error
         finally:
