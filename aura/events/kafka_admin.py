@@ -1,13 +1,14 @@
-"""Administration of Kafka: topics, offsets of partitions and of groups, retention.
+"""Administration of Kafka: topics, offsets of partitions, retention.
 
-Belongs here: the requests that AdminClient makes; each is idempotent. Does not: records (`kafka_log`).
+Belongs here: the requests that AdminClient makes; each is idempotent. Does not: records (`kafka_log`), groups
+(`kafka_groups`).
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from aura.events.errors import EventError
@@ -26,7 +27,7 @@ Answer = TypeVar("Answer")
 
 
 class KafkaAdministration:
-    """Requests about topics and offsets; safe between threads."""
+    """Requests about topics; safe between threads."""
 
     def __init__(self, address: KafkaAddress, timeout_seconds: float) -> None:
         self._address = address
@@ -85,36 +86,6 @@ class KafkaAdministration:
             }
 
         return self._ask(ask, deadline)
-
-    def commit(self, group: str, topic: Topic, offsets: Mapping[int, int]) -> None:
-        """Set the offsets of a group."""
-        from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-
-        deadline = Deadline(self._timeout)
-        self.ensure(topic, deadline)
-        places = [TopicPartition(topic.name, partition, offset) for partition, offset in offsets.items()]
-
-        def ask(client: AdminClient, deadline: Deadline) -> None:
-            wanted = [ConsumerGroupTopicPartitions(group, places)]
-            answers = client.alter_consumer_group_offsets(wanted, request_timeout=deadline.remaining())
-            for answer in answers.values():
-                _raise_first_error(answer.result(deadline.left() + GRACE_SECONDS).topic_partitions)
-
-        self._ask(ask, deadline)
-
-    def committed(self, group: str, topic: Topic) -> dict[int, int]:
-        """Offsets of a group; partitions without one are absent."""
-        from confluent_kafka import ConsumerGroupTopicPartitions
-
-        wanted = ConsumerGroupTopicPartitions(group, _places(topic))
-
-        def ask(client: AdminClient, deadline: Deadline) -> Sequence[TopicPartition]:
-            (answer,) = client.list_consumer_group_offsets([wanted], request_timeout=deadline.remaining()).values()
-            found: Sequence[TopicPartition] = answer.result(deadline.left() + GRACE_SECONDS).topic_partitions
-            _raise_first_error(found)
-            return found
-
-        return {place.partition: place.offset for place in self._ask(ask) if place.offset >= 0}
 
     def delete_before(self, topic: Topic, offsets: Mapping[int, int]) -> None:
         """Delete the records before these offsets."""
@@ -188,11 +159,3 @@ def _places(topic: Topic) -> list[TopicPartition]:
     from confluent_kafka import TopicPartition
 
     return [TopicPartition(topic.name, partition) for partition in range(topic.partitions)]
-
-
-def _raise_first_error(places: Sequence[TopicPartition]) -> None:
-    from confluent_kafka import KafkaException
-
-    for place in places:
-        if place.error is not None:
-            raise KafkaException(place.error)

@@ -20,6 +20,7 @@ from aura.events.errors import EventError, PublishError
 from aura.events.event import Event
 from aura.events.kafka_admin import KafkaAdministration
 from aura.events.kafka_calls import KafkaAddress
+from aura.events.kafka_groups import KafkaGroups
 from aura.events.kafka_reader import KafkaReaders
 from aura.events.log import Ack, Batch, check_partition, encode_checked, lag_of
 from aura.events.schemas import SchemaSet, packaged_schemas
@@ -83,6 +84,7 @@ class KafkaEventLog:
         self._lock = threading.Lock()
         self._producer: Producer | None = None
         self._administration = KafkaAdministration(address, timeout_seconds)
+        self._groups = KafkaGroups(address, timeout_seconds)
         self._readers = KafkaReaders(address.client_config(timeout_seconds), address.bootstrap)
 
     @property
@@ -93,6 +95,7 @@ class KafkaEventLog:
     def close(self) -> None:
         """Close the connections."""
         self._readers.close()
+        self._groups.close()
         with self._lock:
             self._drop_producer()
 
@@ -218,11 +221,12 @@ class KafkaEventLog:
         chosen = self._registry.get(topic)
         for partition in offsets:
             check_partition(chosen, partition)
-        self._administration.commit(group, chosen, offsets)
+        self._administration.ensure(chosen, Deadline(self._timeout))
+        self._groups.commit(group, chosen, offsets)
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """What `commit` was told last."""
-        return self._administration.committed(group, self._registry.get(topic))
+        return self._groups.committed(group, self._registry.get(topic))
 
     def lag(self, group: str, topic: str) -> dict[int, int]:
         """Records that the group has not committed, by partition."""

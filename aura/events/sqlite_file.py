@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from aura.events.errors import LogUnavailableError
 
 
@@ -38,15 +36,22 @@ def connect(path: Path, tables: str, *, version: int, timeout_seconds: float) ->
                 f"{path} has the version {found}, made by a newer AURA; this one knows {version}."
             )
         if found < version:
-            # SQLite does not wait for another process that turns a new file to WAL at the same moment.
-            with FileLock(f"{path}.opening", timeout=timeout_seconds):
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.executescript(f"BEGIN IMMEDIATE; {tables} PRAGMA user_version={version}; COMMIT;")
-    except (sqlite3.Error, OSError, Timeout) as error:
+            _make(connection, path, tables, version, timeout_seconds)
+    except (sqlite3.Error, OSError) as error:
         raise LogUnavailableError(
             f"{path} cannot be opened: {error}. Check the path, its rights and the disk."
         ) from error
     return connection
+
+
+def _make(connection: sqlite3.Connection, path: Path, tables: str, version: int, timeout_seconds: float) -> None:
+    # Imported here: it takes 30 ms, and most processes find the file made.
+    from filelock import FileLock
+
+    # SQLite does not wait for another process that turns a new file to WAL at the same moment.
+    with FileLock(f"{path}.opening", timeout=timeout_seconds):
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.executescript(f"BEGIN IMMEDIATE; {tables} PRAGMA user_version={version}; COMMIT;")
 
 
 @contextmanager

@@ -1,10 +1,12 @@
-"""The event log on each adapter, as the contract sees it."""
+"""The event log on each adapter, as the contract sees it; and the way to the crash harness of the benchmarks."""
 
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,8 @@ from aura.events.kafka_calls import KafkaAddress
 from aura.events.kafka_log import KafkaEventLog
 from aura.events.log import EventLog
 from aura.events.sqlite_log import SqliteEventLog
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 
 @dataclass
