@@ -15,10 +15,12 @@ from app.stored import StoredValue
 from aura.measure.history import MaterializationCost
 
 FRESH_FOR = timedelta(days=1)
-"""An asset whose last successful materialization ended longer ago is late."""
+"""A value that nobody has found up to date for longer is late."""
 
 _GROUPS = ("corpus", "embeddings", "topology", "experts", "tiers")
 _CHECK = "check_"
+_CHANGES = ("added", "changed", "removed")
+"""Figures of a listing; all zero where it found what was there before."""
 
 
 class Freshness(StrEnum):
@@ -38,6 +40,7 @@ class AssetRow:
         partition: Its partition, None without.
         group: Its group, "" if no run is known.
         succeeded_at: End of the last materialization that succeeded, in UTC; reusing what is there is one. None: never.
+        current_at: When it was last found up to date: then, or when its source was listed later without a change.
         computed: The last materialization that succeeded and computed something, else that which reused.
         reuse: The last materialization that succeeded, if it came after `computed` and reused its value.
         setback: The last materialization, if it did not succeed: "failed" or "refused" by a check.
@@ -49,6 +52,7 @@ class AssetRow:
     partition: str | None
     group: str
     succeeded_at: datetime | None
+    current_at: datetime | None
     computed: MaterializationCost | None
     reuse: MaterializationCost | None
     setback: str | None
@@ -57,9 +61,9 @@ class AssetRow:
 
     def freshness(self, now: datetime) -> Freshness:
         """Its state at this time."""
-        if self.succeeded_at is None:
+        if self.current_at is None:
             return Freshness.NEVER
-        return Freshness.FRESH if now - self.succeeded_at <= FRESH_FOR else Freshness.LATE
+        return Freshness.FRESH if now - self.current_at <= FRESH_FOR else Freshness.LATE
 
     @property
     def rows(self) -> int | None:
@@ -92,12 +96,18 @@ def asset_rows(book: CostBook, stored: Sequence[StoredValue], partitions: Sequen
         *((asset, partition) for asset, partition in runs if partition is None),
         *((asset, partition) for asset in partitioned for partition in partitions),
     }
-    rows = [_row(key, runs.get(key, []), published.get(key)) for key in wanted]
+    listings = {partition: found for (_, partition), found in runs.items() if found[-1].group == "corpus"}
+    rows = [_row(key, runs.get(key, []), published.get(key), listings.get(key[1], [])) for key in wanted]
     groups = {run.asset: run.group for run in book.runs}
     return sorted(rows, key=lambda row: _order(row, groups.get(row.asset, "")))
 
 
-def _row(key: tuple[str, str | None], runs: Sequence[MaterializationCost], stored: StoredValue | None) -> AssetRow:
+def _row(
+    key: tuple[str, str | None],
+    runs: Sequence[MaterializationCost],
+    stored: StoredValue | None,
+    listings: Sequence[MaterializationCost],
+) -> AssetRow:
     # What was skipped last has been taken back: whatever succeeded before is not there any more.
     skipped = bool(runs) and outcome(runs[-1]) == "skipped"
     succeeded = [] if skipped else [run for run in runs if _succeeded(run)]
@@ -109,12 +119,21 @@ def _row(key: tuple[str, str | None], runs: Sequence[MaterializationCost], store
         partition=key[1],
         group=runs[-1].group if runs else "",
         succeeded_at=None if last is None else ended_at(last),
+        current_at=None if last is None else _current_at(ended_at(last), [run for run in listings if _succeeded(run)]),
         computed=computed,
         reuse=None if last is computed else last,
         setback=outcome(runs[-1]) if runs and not _succeeded(runs[-1]) else None,
         checks={} if computed is None else _checks(computed),
         stored=stored,
     )
+
+
+def _current_at(made: datetime, listings: Sequence[MaterializationCost]) -> datetime:
+    """When a value was last known to be what its source gives, from when it was made and how the source was listed."""
+    changes = [run for run in listings if any(run.figures.get(name, 0) for name in _CHANGES)]
+    if not listings or (changes and made < ended_at(changes[-1])):
+        return made
+    return max(made, ended_at(listings[-1]))
 
 
 def ended_at(run: MaterializationCost) -> datetime:

@@ -15,9 +15,6 @@ from pathlib import Path
 from aura.measure.history import CostHistory, CostHistoryError, MaterializationCost
 from aura.measure.mlflow_store import TrackingUriError, database_path
 
-NEWEST_RUNS = 1000
-"""How many runs are searched for the names of the assets."""
-
 RUNS_PER_ASSET = 200
 """How many runs of each asset are kept."""
 
@@ -64,8 +61,7 @@ class CostView:
         if version is not None and version == self._read_at:
             return self._book
         history = CostHistory(self._tracking_uri, self._experiment)
-        names = {cost.asset for cost in history.latest(max_runs=NEWEST_RUNS)} | set(self._book.series)
-        series = {name: tuple(history.series(name, max_runs=RUNS_PER_ASSET)) for name in sorted(names)}
+        series = {name: tuple(history.series(name, max_runs=RUNS_PER_ASSET)) for name in history.assets()}
         self._book = CostBook({name: runs for name, runs in series.items() if runs})
         if not self._loaded:
             # Streamlit collects garbage of all generations after each run of a part of the page. What MLflow's import

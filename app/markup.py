@@ -87,8 +87,10 @@ _BAR = '<div class="au-bar"><i style="width:{:.1%}"></i></div>'
 _NO_BAR = '<div class="au-bar au-open"></div>'
 
 
-def _latency(seconds: float, gets: int) -> str:
-    return f"{units.significant(1e6 * seconds / gets)} µs" if gets > 0 else "no get"
+def _latency(seconds: float | None, gets: int) -> str:
+    if gets <= 0:
+        return "no get"
+    return "none timed" if seconds is None else f"{units.significant(1e6 * seconds / gets)} µs"
 
 
 @dataclass(frozen=True)

@@ -31,13 +31,13 @@ class TierFigures:
     Attributes:
         state: What the store's owner says; its gets count from when it opened the store.
         recent_gets: Gets within the last `recent_seconds`.
-        recent_get_seconds: Seconds in these.
+        recent_get_seconds: Seconds in these; None if they cannot be told.
         recent_seconds: Length of the window: RECENT_SECONDS, less while the page has not looked for that long.
     """
 
     state: TierState
     recent_gets: int
-    recent_get_seconds: float
+    recent_get_seconds: float | None
     recent_seconds: float
 
 
@@ -101,7 +101,7 @@ class StoreView:
             TierFigures(
                 state=state,
                 recent_gets=state.gets - before[state.tier].gets,
-                recent_get_seconds=max(0.0, state.get_seconds - before[state.tier].get_seconds),
+                recent_get_seconds=_difference(before[state.tier].get_seconds, state.get_seconds),
                 recent_seconds=now - since,
             )
             for state in states.values()
@@ -151,3 +151,7 @@ def _stored(published: Published, blocks: Mapping[str, Entry]) -> StoredValue:
             sizes[blocks[key].tier] = sizes.get(blocks[key].tier, 0) + blocks[key].bytes
     tier_bytes = {tier: sizes[tier] for tier in Tier if tier in sizes}
     return StoredValue(published.name, published.partition, published.rows, tier_bytes)
+
+
+def _difference(before: float | None, now: float | None) -> float | None:
+    return None if before is None or now is None else max(0.0, now - before)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from aura.corpus.errors import CorpusError
-from aura.corpus.registry import SourceRegistry
+from aura.corpus.registry import SourceRegistry, built_in
 from aura.corpus.sources import SourceSpec
 from aura.corpus.tree import resolved_root
 from aura.events.cli import app as events_app
@@ -27,14 +29,15 @@ from aura.services.cli import services_app, status
 from aura.services.operations import OperationsPublisher
 from aura.services.recipe import ServerError
 from aura.services.stack import StackError, run_stack
-from aura.settings import Settings, SettingsError, describe, load_settings
+from aura.settings import Settings, SettingsError, fields_of, load_settings
+from aura.settings_listing import describe
 from aura.tiers.catalog import Catalog
-from aura.tiers.errors import StoreError
+from aura.tiers.errors import StorageError, StoreError
 from aura.tiers.placement import TierPlacement, restore_placement
 from aura.tiers.published import CatalogError
 from aura.tiers.store import TierBudgets, TieredStore, join_store, open_store
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 sources_app = typer.Typer(no_args_is_help=True, help="The corpus sources that are watched.")
 tiers_app = typer.Typer(no_args_is_help=True, help="The tiered store.")
 app.add_typer(sources_app, name="sources")
@@ -80,12 +83,38 @@ def _open(settings: Settings) -> TieredStore:
     return open_store(settings.store_directory, budgets=budgets, timeout_seconds=tiers.timeout_seconds)
 
 
+@app.callback(invoke_without_command=True)
+def begin(
+    *,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Keep embeddings, diagrams, routing tables and memory placements of a corpus up to date, with what they cost.
+
+    To begin: `aura sources add notes ~/notes`, then `aura up`, which starts the Dagster UI and the dashboard.
+    """
+    if show_version:
+        console.print(version("aura"))
+        raise typer.Exit
+
+
 @app.command()
-def settings() -> None:
+def settings(
+    *,
+    names: Annotated[
+        bool, typer.Option("--names", help="Names and meanings only; works while a setting is wrong.")
+    ] = False,
+) -> None:
     """Print every setting with its value, where the value comes from, and what it means."""
-    table = Table("setting", "value", "from", "meaning")
-    for row in describe(load_settings()):
-        table.add_row(*(escape(text) for text in (row.name, row.value, row.origin, row.description)))
+    table = Table(Column("setting", overflow="fold", min_width=34), box=box.SIMPLE_HEAD)
+    if names:
+        table.add_column("meaning")
+        for name, description in fields_of(Settings):
+            table.add_row(name, escape(description))
+    else:
+        for title in ("value", "from", "meaning"):
+            table.add_column(title, overflow="fold")
+        for row in describe(load_settings()):
+            table.add_row(*(escape(text) for text in (row.name, row.value, row.origin, row.description)))
     console.print(table)
     console.print("In the environment: AURA_<SECTION>__<NAME>, for example AURA_TIERS__PROCESS_BYTES=128MiB.")
 
@@ -93,9 +122,12 @@ def settings() -> None:
 @app.command()
 def up(
     project: Annotated[Path, typer.Option(help="Directory with workspace.yaml and app/.")] = Path(),
+    workspace: Annotated[
+        Path, typer.Option(help="Code locations, within the project; deploy/workspace.gpu.yaml cuts the graph in two.")
+    ] = Path("workspace.yaml"),
 ) -> None:
     """Run the development stack on loopback: store owner, Dagster, MLflow, dashboard."""
-    sys.exit(run_stack(load_settings(), project.resolve()))
+    sys.exit(run_stack(load_settings(), project.resolve(), workspace))
 
 
 @sources_app.command("list")
@@ -110,11 +142,17 @@ def sources_list() -> None:
 @sources_app.command("add")
 def sources_add(
     name: Annotated[str, typer.Argument(help="Name of the source; it becomes a partition.")],
-    path: Annotated[Path, typer.Argument(help="Directory with text, images or audio.")],
+    path: Annotated[
+        Path | None, typer.Argument(help="Directory with text, images or audio; none for a built-in source.")
+    ] = None,
 ) -> None:
-    """Register a directory. A running stack lists it within a minute."""
-    spec = SourceSpec(name=name, kind="directory", path=resolved_root(path.expanduser()))
-    SourceRegistry(load_settings().sources_file).add(spec)
+    """Register a directory, or bring back a built-in source. A running stack lists it within a minute."""
+    registry = SourceRegistry(load_settings().sources_file)
+    if path is None:
+        registry.add(built_in(name))
+        console.print(f"{name} is registered. `make up` picks it up.")
+        return
+    spec = registry.add(SourceSpec(name=name, kind="directory", path=resolved_root(path.expanduser())))
     console.print(
         f"{name} is registered. `make up` picks it up; `make demo SOURCE={escape(str(spec.path))}` computes it now.",
         soft_wrap=True,
@@ -183,7 +221,7 @@ def tiers_stat() -> None:
                 f"{state.used_bytes / 2**20:.1f}",
                 "disk" if state.capacity_bytes is None else f"{state.capacity_bytes / 2**20:.1f}",
                 str(state.gets),
-                f"{1e6 * state.get_seconds / state.gets:.1f}" if state.gets else "",
+                f"{1e6 * state.get_seconds / state.gets:.1f}" if state.gets and state.get_seconds is not None else "",
             )
     console.print(table)
 
@@ -192,7 +230,10 @@ def tiers_stat() -> None:
 def tiers_ls(prefix: Annotated[str, typer.Argument(help="Start of the keys.")] = "") -> None:
     """List objects with their size and the fastest tier that holds them."""
     table = Table("key", "kind", "KiB", "tier")
-    with _open(load_settings()) as store:
+    settings = load_settings()
+    if not settings.store_directory.is_dir():
+        raise StorageError("There is no store yet", path=str(settings.store_directory), remedy="`make demo` makes it.")
+    with _open(settings) as store:
         for entry in store.entries(prefix):
             table.add_row(escape(entry.key), entry.kind, f"{entry.bytes / 1024:.1f}", entry.tier)
     console.print(table)

@@ -7,10 +7,10 @@ origin.
 
 from __future__ import annotations
 
-import operator
+import hashlib
+import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -31,6 +31,9 @@ SECRETS = (
     "postgres.password",
 )
 """Settings that are taken from the environment only."""
+
+
+NAMES = "`aura settings --names` lists the names and what they mean."
 
 
 class SettingsError(ValueError):
@@ -249,6 +252,11 @@ class Settings(BaseSettings):
         """Environment before file; no other source."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
 
+    def digest(self, sections: Iterable[str]) -> str:
+        """16 hexadecimal digits that change with the values of these sections; secrets do not count."""
+        chosen = {name: getattr(self, name).model_dump(mode="json") for name in sections}
+        return hashlib.blake2b(json.dumps(chosen, sort_keys=True).encode(), digest_size=8).hexdigest()
+
     @property
     def store_directory(self) -> Path:
         """Directory of the tiered store."""
@@ -322,20 +330,24 @@ def load_settings() -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
-        lines = [f"  {_where(e['loc'])}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
-        raise SettingsError("Wrong settings:\n" + "\n".join(lines) + "\n`aura settings` lists the names.") from error
+        lines = [f"  {_where(e['loc'])}: {e['msg']}{_got(e['input'])}" for e in error.errors()]
+        # Without the cause, which quotes the rejected values whole.
+        raise SettingsError("Wrong settings:\n" + "\n".join(lines) + f"\n{NAMES}") from None
     except ValueError as error:
         raise SettingsError(f"{config_file()} cannot be read as TOML: {error}") from error
     in_file = TomlConfigSettingsSource(Settings, toml_file=config_file())()
     for name in SECRETS:
-        if _is_in(in_file, name):
+        if is_in(in_file, name):
             raise SettingsError(f"{name} is a secret and does not belong in {config_file()}: set {variable_of(name)}.")
     unknown = sorted(set(_unknown_variables(os.environ)))
     if unknown:
-        raise SettingsError(
-            f"Unknown settings in the environment: {', '.join(unknown)}. `aura settings` lists the names."
-        )
+        raise SettingsError(f"Unknown settings in the environment: {', '.join(unknown)}. {NAMES}")
     return settings.model_copy(update={"home": settings.home.expanduser().resolve()})
+
+
+def _got(value: object) -> str:
+    """The rejected value, unless a password may be in it."""
+    return "" if isinstance(value, Mapping) or "@" in str(value) else f" (got {value!r})"
 
 
 def _where(location: tuple[int | str, ...]) -> str:
@@ -344,7 +356,7 @@ def _where(location: tuple[int | str, ...]) -> str:
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    known = {variable_of(name) for name, _ in _fields(Settings)} | {"AURA_CONFIG"}
+    known = {variable_of(name) for name, _ in fields_of(Settings)} | {"AURA_CONFIG"}
     return (name for name in environ if name.startswith("AURA_") and name not in known)
 
 
@@ -353,41 +365,17 @@ def variable_of(name: str) -> str:
     return "AURA_" + name.replace(".", "__").upper()
 
 
-@dataclass(frozen=True)
-class SettingRow:
-    """One setting as a person wants to see it; secrets are masked."""
-
-    name: str
-    value: str
-    origin: Literal["default", "file", "environment"]
-    description: str
-
-
-def describe(settings: Settings) -> list[SettingRow]:
-    """List every setting with its value, where the value came from, and what it means."""
-    in_file: Mapping[str, Any] = TomlConfigSettingsSource(Settings, toml_file=config_file())()
-    rows = []
-    for name, description in _fields(Settings):
-        origin: Literal["default", "file", "environment"] = "default"
-        if variable_of(name) in os.environ:
-            origin = "environment"
-        elif _is_in(in_file, name):
-            origin = "file"
-        value = operator.attrgetter(name)(settings)
-        shown = value.human_readable() if isinstance(value, ByteSize) else "" if value is None else str(value)
-        rows.append(SettingRow(name=name, value=shown, origin=origin, description=description))
-    return rows
-
-
-def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted name and description of every setting."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _fields(field.annotation, f"{prefix}{name}.")
+            yield from fields_of(field.annotation, f"{prefix}{name}.")
         else:
             yield prefix + name, field.description or ""
 
 
-def _is_in(tree: Mapping[str, Any], name: str) -> bool:
+def is_in(tree: Mapping[str, Any], name: str) -> bool:
+    """Whether a file that was read as `tree` has the setting with this dotted name."""
     node: Any = tree
     for part in name.split("."):
         if not isinstance(node, Mapping) or part not in node:

@@ -20,6 +20,9 @@ from aura_assets.step import Body, Design, Step, Surroundings, ValueCheck
 
 OWNERS = ["team:aura"]
 
+SETTINGS = "settings"
+"""Key of an asset's metadata that lists the sections of the settings that its value depends on."""
+
 SURROUNDINGS = {
     name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=dg.ResourceParam[kind])
     for name, kind in get_type_hints(Surroundings).items()
@@ -89,7 +92,8 @@ def aura_asset(
                     description=inspect.getdoc(body),
                     code_version=code_version,
                     automation_condition=automation or (on_changed_input() if design.inputs else None),
-                    freshness_policy=FRESH_FOR_A_DAY,
+                    freshness_policy=FRESH_FOR_A_DAY if not (design.inputs and partitioned) else None,
+                    metadata={SETTINGS: list(settings)},
                 )
             },
             check_specs=[

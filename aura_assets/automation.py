@@ -43,4 +43,4 @@ def every_day(hour: int) -> dg.AutomationCondition:
 
 
 FRESH_FOR_A_DAY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=2), warn_window=timedelta(days=1))
-"""The hourly listing reaches every asset within the hour; a day without one is worth a look."""
+"""For what a schedule makes, at least once a day; what follows from it is recomputed only when it changes."""

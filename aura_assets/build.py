@@ -9,6 +9,7 @@ import dagster as dg
 
 from aura.settings import Settings
 from aura_assets import corpus, embeddings, events, experts, jobs, tiers, topology
+from aura_assets.asset import SETTINGS
 from aura_assets.io_managers import catalog_io_manager
 from aura_assets.op_tags import GPU_TAGS
 from aura_assets.partitions import sources
@@ -50,7 +51,8 @@ def build_defs(
         location: `everything` for one machine; `cpu` and `gpu` cut the graph in two, each asset in exactly one.
         resources: Resources that replace the usual ones, by name.
     """
-    here = [asset for asset in ASSETS if location == "everything" or _wants_gpu(asset) == (location == "gpu")]
+    chosen = [asset for asset in ASSETS if location == "everything" or _wants_gpu(asset) == (location == "gpu")]
+    here = [asset.map_asset_specs(lambda spec: _with_settings(spec, settings)) for asset in chosen]
     return dg.Definitions(
         assets=[*here, *_read_from_elsewhere(here), *([] if location == "gpu" else [events.corpus_items])],
         jobs=[] if location == "gpu" else [jobs.corpus, jobs.listing, jobs.tiers, jobs.placement],
@@ -82,6 +84,11 @@ def build_defs(
             **(resources or {}),
         },
     )
+
+
+def _with_settings(spec: dg.AssetSpec, settings: Settings) -> dg.AssetSpec:
+    """The settings that a value depends on are part of its code version: when they change, it is recomputed."""
+    return spec.replace_attributes(code_version=f"{spec.code_version}-{settings.digest(spec.metadata[SETTINGS])}")
 
 
 def _watchers() -> list[dg.SensorDefinition]:

@@ -32,8 +32,9 @@ DIAGRAMS = (
 EXPERT_MODEL = (
     ValueCheck(
         "better_than_majority",
-        "On the held-out split the model beats the most frequent label.",
+        "On the held-out split the model surely beats the most frequent label; few items leave that open.",
         better_than_majority,
+        blocking=False,
     ),
 )
 
@@ -43,7 +44,9 @@ ROUTING_TABLE = (
 )
 
 TIER_PROFILE = (
-    ValueCheck("costs_are_sound", "Every tier's cost is positive and grows with the size.", costs_are_sound),
+    ValueCheck(
+        "costs_are_sound", "The disk was measured, and every fitted line is near what was measured.", costs_are_sound
+    ),
 )
 
 TIER_PLACEMENT = (

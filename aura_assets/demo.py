@@ -212,8 +212,9 @@ NEXT_STEPS = """
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job; 0 if everything that could be made was made."""
-    parser = argparse.ArgumentParser(prog="aura demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--source", type=Path, help="a directory of your own, instead of the built-in sources")
+    parser.add_argument("--name", help="what to call it (by default as the directory)")
     chosen = parser.parse_args(arguments)
     console = Console()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -223,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     try:
         settings = load_settings()
-        names = _register(settings, chosen.source)
+        names = _register(settings, chosen.source, chosen.name)
         # Opened here, once, so that the memory tiers are still there when the table is printed.
         with StoreResource.of(settings).open() as store:
             lines, sound = run_graph(settings, names, console)
@@ -234,11 +235,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Console(stderr=True).print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
         return 1
     console.print(f"{time.perf_counter() - started:.1f} s in all. Everything is kept in {settings.home}.")
-    console.print(NEXT_STEPS.format(*(f"http://{LOOPBACK}:{port}" for port in settings.services.model_dump().values())))
+    ports = (settings.services.dagster_port, settings.services.mlflow_port, settings.services.dashboard_port)
+    console.print(NEXT_STEPS.format(*(f"http://{LOOPBACK}:{port}" for port in ports)))
     return 0 if sound else 1
 
 
-def _register(settings: Settings, directory: Path | None) -> list[str]:
+def _register(settings: Settings, directory: Path | None, name: str | None) -> list[str]:
     """Register the directory if one is given; name the sources to run."""
     registry = SourceRegistry(settings.sources_file)
     if directory is None:
@@ -247,7 +249,7 @@ def _register(settings: Settings, directory: Path | None) -> list[str]:
     for spec in registry.specs():
         if spec.path == path:
             return [spec.name]
-    name = re.sub(r"[^a-z0-9._-]+", "-", path.name.lower()).strip("-._") or "source"
+    name = name or re.sub(r"[^a-z0-9._-]+", "-", path.name.lower()).strip("-._") or "source"
     registry.add(SourceSpec(name=name, kind="directory", path=path))
     return [name]
 

@@ -6,8 +6,6 @@ the value before it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -166,10 +164,9 @@ class Step:
 
     def _provenance(self) -> dict[str, str]:
         """What the value is made from: code, settings and the versions of the inputs."""
-        chosen = {name: getattr(self.settings, name).model_dump(mode="json") for name in self.design.settings}
         provenance = {
             "code_version": self.design.code_version,
-            "settings": hashlib.blake2b(json.dumps(chosen, sort_keys=True).encode(), digest_size=8).hexdigest(),
+            "settings": self.settings.digest(self.design.settings),
         }
         for name in self.design.inputs:
             found = self.catalog.find(name, self.partition)

@@ -43,6 +43,15 @@ class PartitionChanges:
     removed: tuple[str, ...]
 
 
+def built_in(name: str) -> SourceSpec:
+    """The built-in source of this name, to be added again after it was removed.
+
+    Raises:
+        UnknownSourceError: There is none.
+    """
+    return _known({spec.name: spec for spec in BUILT_IN}, name)
+
+
 def partition_changes(*, registered: Iterable[str], present: Iterable[str]) -> PartitionChanges:
     """Compare the registered sources with the partitions that are there."""
     wanted, there = set(registered), set(present)

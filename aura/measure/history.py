@@ -99,6 +99,17 @@ class CostHistory:
             newest.setdefault((cost.asset, cost.partition), cost)
         return list(newest.values())
 
+    def assets(self) -> list[str]:
+        """Every asset that has a run, sorted; one query for each.
+
+        Raises:
+            CostHistoryError: If the store cannot be read.
+        """
+        known: list[str] = []
+        while found := next(iter(self._read("".join(map(_not, known)), max_runs=1)), None):
+            known.append(found.asset)
+        return sorted(known)
+
     def series(self, asset: str, *, max_runs: int = 5000) -> list[MaterializationCost]:
         """The materializations of one asset, all partitions.
 
@@ -152,6 +163,10 @@ class CostHistory:
             token = page.token
             if not token:
                 return
+
+
+def _not(asset: str) -> str:
+    return f" AND tags.`aura.asset` != '{asset}'"
 
 
 def _cost(run: Run) -> MaterializationCost | None:

@@ -18,6 +18,12 @@ from urllib.parse import urlsplit
 from aura.measure.mlflow_store import create_database, database_path
 from aura.settings import LOOPBACK, Settings, config_file, variable_of
 
+WORKSPACE = Path("workspace.yaml")
+"""The whole graph in one code location, relative to the project."""
+
+INSTANCE = Path("deploy", "dagster.yaml")
+"""Configuration of the Dagster instance, relative to the project."""
+
 
 class StackError(RuntimeError):
     """The stack cannot start; the message says what is missing and the remedy."""
@@ -38,12 +44,13 @@ class Process:
     address: str | None = None
 
 
-def stack(settings: Settings, project: Path) -> list[Process]:
+def stack(settings: Settings, project: Path, workspace: Path = WORKSPACE) -> list[Process]:
     """The processes of the development stack; everything listens on loopback. A remote MLflow is not started.
 
     Args:
         settings: Ports and paths.
         project: Directory with `workspace.yaml` and `app/`.
+        workspace: The code locations, relative to the project.
     """
     services = settings.services
     here = Path(sys.executable).parent
@@ -52,7 +59,7 @@ def stack(settings: Settings, project: Path) -> list[Process]:
         Process(
             "dagster",
             (
-                *(str(here / "dg"), "dev", "-w", str(project / "workspace.yaml")),
+                *(str(here / "dg"), "dev", "-w", str(project / workspace)),
                 *("--host", LOOPBACK, "--port", str(services.dagster_port)),
             ),
             f"http://{LOOPBACK}:{services.dagster_port}",
@@ -88,7 +95,7 @@ def prepare_dagster_home(settings: Settings, project: Path) -> None:
     Where `postgres.address` is set, runs, events and schedules are kept there; else in SQLite files beside it.
     """
     settings.dagster_home.mkdir(parents=True, exist_ok=True)
-    text = (project / "deploy" / "dagster.yaml").read_text(encoding="utf-8")
+    text = (project / INSTANCE).read_text(encoding="utf-8")
     draft = settings.dagster_home / f"dagster.{os.getpid()}.draft"
     draft.write_text(text + _postgres_storage(settings), encoding="utf-8")
     # Several processes may do this, while others read it.
@@ -114,15 +121,18 @@ def _postgres_storage(settings: Settings) -> str:
     return f"storage: {json.dumps({'postgres': {'postgres_db': database}})}\n"  # JSON is YAML
 
 
-def run_stack(settings: Settings, project: Path) -> int:
+def run_stack(settings: Settings, project: Path, workspace: Path = WORKSPACE) -> int:
     """Run the stack until it is interrupted or one of its processes ends; then stop the others.
 
     Returns:
         The exit code of the process that ended first.
 
     Raises:
-        StackError: A port is taken, or the `ui` extra is not installed.
+        StackError: A port is taken, the `ui` extra is not installed, or the directory is no project.
     """
+    missing = [each for each in (workspace, Path("app", "main.py"), INSTANCE) if not (project / each).is_file()]
+    if missing:
+        raise StackError(f"{project} has no {missing[0]}: name the directory of the project with --project")
     try:
         from honcho.manager import Manager
     except ImportError as error:
@@ -139,7 +149,7 @@ def run_stack(settings: Settings, project: Path) -> int:
         # So that the server and the first run do not make it at the same time.
         create_database(database)
     manager = Manager()
-    for process in stack(settings, project):
+    for process in stack(settings, project, workspace):
         manager.add_process(process.name, shlex.join(process.command), env=_environment(settings), cwd=str(project))
     manager.loop()
     return int(manager.returncode or 0)

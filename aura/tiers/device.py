@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aura.tiers.errors import CapacityError, TierAbsentError
@@ -107,8 +108,15 @@ class DeviceSlab:
             self._done[half].synchronize()
 
 
+DRIVERS = tuple(map(Path, ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")))
+"""What the drivers of NVIDIA, of NVIDIA under WSL and of AMD show; a container sees at least one of them too."""
+
+
 def default_device() -> str | None:
     """The device of L0 when none is named: "cuda" where torch finds one, else None."""
+    # Importing torch takes seconds: without a driver there is nothing that it could find.
+    if not any(driver.exists() for driver in DRIVERS):
+        return None
     import torch
 
     return "cuda" if torch.cuda.is_available() else None

@@ -137,11 +137,13 @@ class LocalStore(TieredStore):
         with self.lock, self._count_lock:
             self.check_open()
             total_bytes = sum(record.header.length for record in self.records.values())
-            counts = {tier: (count.gets, count.nanoseconds / 1e9) for tier, count in self._counts.items()}
-            timed, seconds = counts[Tier.L1]
+            counts: dict[Tier, tuple[int, float | None]] = {
+                tier: (count.gets, count.nanoseconds / 1e9) for tier, count in self._counts.items()
+            }
+            timed, seconds = self._counts[Tier.L1].gets, self._counts[Tier.L1].nanoseconds / 1e9
             others = sum(counts[tier][0] for tier in Tier if tier != Tier.L1)
             live_gets = self._log.total - others - self._arena_reads
-            counts[Tier.L1] = (live_gets, seconds / timed * live_gets if timed else 0.0)
+            counts[Tier.L1] = (live_gets, _scaled(seconds, timed, live_gets))
             states = [
                 TierState(tier, held.capacity_bytes, held.used_bytes, held.objects, *counts[tier])
                 for tier, held in sorted(self.fast.items())
@@ -371,3 +373,10 @@ def check_keys(puts: Iterable[str], deletes: Iterable[str]) -> None:
     for key in deletes:
         if key in written:
             raise InvalidPartError(f"The key {key!r} is both put and deleted", key=key, remedy="Do one of them.")
+
+
+def _scaled(seconds: float, timed: int, gets: int) -> float | None:
+    """Seconds in all gets, from those that were timed; None if gets cannot be told from so few."""
+    if timed:
+        return seconds / timed * gets
+    return None if gets else 0.0

@@ -78,7 +78,7 @@ class TierState:
         gets: Gets that the owner answered from this tier since it opened the store. What clients copy out of the arena
             themselves is in the access log only.
         get_seconds: Seconds in these gets. In L1 one get in 64 is timed and the mean is multiplied by `gets`, since
-            reading the clock twice would cost as much as the get.
+            reading the clock twice would cost as much as the get; None as long as none of them was timed.
     """
 
     tier: Tier
@@ -86,7 +86,7 @@ class TierState:
     used_bytes: int
     objects: int
     gets: int
-    get_seconds: float
+    get_seconds: float | None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

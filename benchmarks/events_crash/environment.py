@@ -22,6 +22,8 @@ from events_crash.plan import acknowledged, notes
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 POLL_SECONDS = 0.01
+ALL = "all processes"
+VICTIMS = ("producer", "consumer", ALL)
 
 
 class Broker(Protocol):
@@ -70,7 +72,7 @@ class Report:
     """What the environment did.
 
     Attributes:
-        kills: Kills by victim: producer, consumer, broker.
+        kills: Kills by victim: producer, consumer, all processes, broker.
         recoveries: Seconds by victim: of a process from its start to its first acknowledged event or effect; of the
             broker from its death to the first event acknowledged and the first effect afterwards.
     """
@@ -113,15 +115,21 @@ class Environment:
         self._processes[name] = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
 
     def kill_process(self, kind: str | None = None) -> None:
-        """Kill a producer or the consumer at a random moment, start it again, wait until it works again."""
+        """Kill a producer, the consumer or all of them at a random moment; start again, wait until all works again.
+
+        With all of them SQLite has to recover its write-ahead log, which it does not while one process has it open.
+        """
+        kind = kind or self._chance.choice(VICTIMS)
         time.sleep(self._chance.uniform(*self.settings.pause))
-        kind = kind or self._chance.choice(["producer", "consumer"])
-        name = self._chance.choice([name for name in self._processes if name.startswith(kind)])
-        self._kill(name)
-        progress = self._progress(name)
-        started, before = time.monotonic(), progress()
-        self._start(name)
-        self._wait(lambda: progress() > before, f"{name} to work again")
+        names = [name for name in self._processes if kind == ALL or name.startswith(kind)]
+        names = names if kind == ALL else [self._chance.choice(names)]
+        for name in names:
+            self._kill(name)
+        before = {name: self._progress(name) for name in names}
+        started = time.monotonic()
+        for name in names:
+            self._start(name)
+        self._wait(lambda: all(self._progress(name) > before[name] for name in names), f"{names} to work again")
         self._note(kind, time.monotonic() - started)
 
     def kill_broker(self) -> None:
@@ -177,9 +185,9 @@ class Environment:
     def _note_files(self) -> list[Path]:
         return sorted(self.settings.folder.glob("*.acknowledged"))
 
-    def _progress(self, name: str) -> Callable[[], float]:
-        path = self.settings.folder / f"{name}.acknowledged"
-        return self._last_effect if name == "consumer" else lambda: _last_note(path)
+    def _progress(self, name: str) -> float:
+        """When a process last got something done."""
+        return self._last_effect() if name == "consumer" else _last_note(self.settings.folder / f"{name}.acknowledged")
 
     def _last_ack(self) -> float:
         return max(map(_last_note, self._note_files()), default=0.0)

@@ -74,6 +74,19 @@ def test_freshness_counts_from_the_end_of_the_run_and_the_limit_still_is_fresh()
     assert row.freshness(NOW + timedelta(seconds=61) + FRESH_FOR) is Freshness.LATE
 
 
+def test_a_value_whose_source_was_listed_without_a_change_stays_fresh_and_one_that_missed_a_change_is_late():
+    def listing(hours_ago, **figures):
+        return run(hours_ago, asset="manifest", group="corpus", figures={"added": 0.0, **figures})
+
+    def freshness(*runs):
+        rows = asset_rows(book(*runs), [], ["notes"])
+        return {row.asset: row.freshness(NOW) for row in rows}["embeddings"]
+
+    assert freshness(listing(51, added=3.0), run(50), listing(1)) is Freshness.FRESH
+    assert freshness(run(50), listing(49, added=3.0), listing(1)) is Freshness.LATE
+    assert freshness(run(50), listing(30)) is Freshness.LATE
+
+
 def test_reuse_keeps_an_asset_fresh_and_the_cost_and_the_checks_are_those_of_the_computation():
     computed = run(30)
     row = the_row(computed, run(1, "reused", wall_seconds=0.1, figures={"rows": 99.0}))

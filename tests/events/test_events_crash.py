@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from events_crash import bugs, power
+from events_crash.environment import ALL
 from events_crash_run import Environment, checker, run, settings, verdict
 
 needs_power = pytest.mark.skipif(bool(power.available()), reason=power.available() or "power can be cut")
@@ -17,7 +18,7 @@ def test_the_embedded_log_survives_the_death_of_producers_and_consumers(tmp_path
     assert found.clean, found
     assert found.acknowledged >= 20_000
     assert sum(report.kills.values()) == 20
-    assert set(report.kills) == {"producer", "consumer"}
+    assert set(report.kills) == {"producer", "consumer", ALL}
 
 
 @pytest.mark.slow
@@ -69,9 +70,10 @@ def test_an_offset_committed_before_its_effect_is_caught(tmp_path):
 
 @pytest.mark.slow
 def test_a_missing_dedupe_is_caught(tmp_path):
-    # Small batches of one producer: most of its time is the commit, so that a kill often comes before the note of it.
+    # Small batches: most of the time is the commit. All are killed, since SQLite only then takes up, in its recovery, a
+    # commit that was written and not yet acknowledged.
     chosen = settings(tmp_path, producers=1, batch=3, producer_bug=bugs.NO_DEDUPE, consumer_bug=bugs.NO_DEDUPE)
-    found, _ = run(chosen, seed=5, kills=15, kind="producer")
+    found, _ = run(chosen, seed=5, kills=12, kind=ALL)
     assert found.duplicates > 0
     assert not found.lost
 

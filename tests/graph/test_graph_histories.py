@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from aura.graph.errors import GraphError
 from aura.graph.model import DeleteNode, Edge, EdgeType, Label, Node, NodeId, ReplaceEdges
 
-KEYS = ["a", "A", "é", "\uffee", "🎯", "a b/c'$`"]
 TYPES = [EdgeType.FEEDS, EdgeType.INFLUENCES]
-IDS = [NodeId(label, key) for label in (Label.ASSET, Label.COMPONENT) for key in KEYS[:4]] + [
-    NodeId(Label.ITEM, key) for key in KEYS[4:]
+# Few, so that the same is written again and again; the last three are in another order by UTF-16 than by code point.
+IDS = [
+    NodeId(Label.ASSET, "a"),
+    NodeId(Label.COMPONENT, "a"),
+    *(NodeId(Label.ITEM, key) for key in ("a b/c'$`", "\uffee", "🎯")),
 ]
 
 ids = st.sampled_from(IDS)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from aura.settings import SettingsError, describe, find_home, load_settings
+from aura.settings import SettingsError, find_home, load_settings
+from aura.settings_listing import describe
 
 
 @pytest.fixture(autouse=True)
