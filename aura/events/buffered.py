@@ -83,7 +83,7 @@ class BufferedEventLog:
         messages = encode_checked(chosen, events, self._schemas)
         if not len(self._outbox):
             try:
-                return self._breaker.call(lambda: self._log.send(chosen, messages))
+                return self._breaker.call(lambda: self._log.send(chosen, messages, len(messages)))
             except (LogUnavailableError, CircuitOpenError) as error:
                 acks = error.acks if isinstance(error, PublishError) else (None,) * len(messages)
                 return self._keep(chosen, messages, acks, error)
@@ -114,7 +114,7 @@ class BufferedEventLog:
                 topic = self.registry.get(name)
             except UnknownTopicError as error:
                 raise ItemRefusedError(sent, str(error)) from error
-            self._log.send(topic, messages)
+            self._log.send(topic, messages, len(messages))
             sent += len(messages)
 
     def _keep(

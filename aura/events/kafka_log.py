@@ -11,7 +11,7 @@ Kafka acknowledges from the page cache: the death of a broker's process loses no
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,10 @@ from aura.events.kafka_admin import KafkaAdministration
 from aura.events.kafka_calls import KafkaAddress
 from aura.events.kafka_groups import KafkaGroups
 from aura.events.kafka_reader import KafkaReaders
-from aura.events.log import Ack, Batch, check_partition, encode_checked, lag_of
+from aura.events.log import Ack, Batch, check_partition, encode_data_checked, lag_of
 from aura.events.schemas import SchemaSet, packaged_schemas
 from aura.events.topics import TOPICS, Topic, TopicRegistry
-from aura.events.wire import Message, milliseconds
+from aura.events.wire import Message, milliseconds, with_headers
 from aura.resilience.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 POLL_EVERY = 512
 """Messages between two looks at the delivery reports while a batch is handed over."""
+GRACE_SECONDS = 1.0
+"""What is on its way at the deadline may still be reported."""
 
 
 def producer_config(address: KafkaAddress, timeout_seconds: float) -> dict[str, Any]:
@@ -47,6 +49,51 @@ def producer_config(address: KafkaAddress, timeout_seconds: float) -> dict[str, 
         "linger.ms": 5,
         "compression.type": "lz4",
     }
+
+
+class _Batch:
+    """The delivery reports of one call, by the place of the message in it."""
+
+    def __init__(self, count: int) -> None:
+        self.errors: list[Any] = []
+        self._partitions = [0] * count
+        self._offsets = [-1] * count
+
+    def _report(self, index: int, error: Any, message: Any) -> None:  # noqa: ANN401  confluent-kafka's types
+        if error is None:
+            self._offsets[index] = message.offset()
+        else:
+            self.errors.append(error)
+
+    def hand_over(self, producer: Producer, topic: Topic, messages: Iterable[Message], deadline: Deadline) -> None:
+        """Give every message to the client library, waiting while its queue is full."""
+        produce, poll, report, partitions = producer.produce, producer.poll, self._report, self._partitions
+        name, partition_of = topic.name, topic.partition_of
+        for index, message in enumerate(messages):
+            partition = partitions[index] = partition_of(message.key.decode())
+            while True:
+                try:
+                    produce(
+                        name,
+                        message.value,
+                        message.key,
+                        partition,
+                        on_delivery=partial(report, index),
+                        timestamp=message.timestamp,
+                        headers=message.headers,  # type: ignore[arg-type]
+                    )
+                    break
+                except BufferError:
+                    if deadline.is_over:
+                        raise
+                    poll(0.05)
+            if not index % POLL_EVERY:
+                poll(0)
+
+    def acks(self, topic: str) -> list[Ack | None]:
+        """One per message; None for one that was not acknowledged."""
+        places = zip(self._partitions, self._offsets, strict=True)
+        return [None if offset < 0 else Ack(topic, partition, offset) for partition, offset in places]
 
 
 class KafkaEventLog:
@@ -102,10 +149,12 @@ class KafkaEventLog:
     def publish(self, topic: str, events: Sequence[Event]) -> list[Ack]:
         """Append events; see `EventLog.publish`."""
         chosen = self._registry.get(topic)
-        return self.send(chosen, encode_checked(chosen, events, self._schemas))
+        values = encode_data_checked(chosen, events, self._schemas)
+        # The rest of the encoding overlaps with the sending of what was handed over before.
+        return self.send(chosen, map(with_headers, events, values), len(values))
 
-    def send(self, topic: Topic, messages: Sequence[Message]) -> list[Ack]:
-        """Append messages that are already encoded.
+    def send(self, topic: Topic, messages: Iterable[Message], count: int) -> list[Ack]:
+        """Append `count` messages.
 
         Raises:
             PublishError: Not all were acknowledged within the deadline.
@@ -114,68 +163,26 @@ class KafkaEventLog:
 
         deadline = Deadline(self._timeout)
         self._administration.ensure(topic, deadline)
-        offsets = [-1] * len(messages)
-        errors: list[Any] = []
-
-        def report(index: int, error: Any, message: Any) -> None:  # noqa: ANN401  confluent-kafka's types
-            if error is None:
-                offsets[index] = message.offset()
-            else:
-                errors.append(error)
-
+        batch = _Batch(count)
         with self._lock:
             producer = self._producer = self._producer or self._new_producer()
-        partitions = [topic.partition_of(message.key.decode()) for message in messages]
         try:
-            self._hand_over(producer, topic.name, zip(messages, partitions, strict=True), report, deadline)
-            unsent = producer.flush(deadline.left() + 1.0)
+            batch.hand_over(producer, topic, messages, deadline)
+            unsent = producer.flush(deadline.left() + GRACE_SECONDS)
         except (KafkaException, BufferError) as error:
-            errors.append(error)
-            unsent = len(messages)
-        if -1 in offsets:
+            batch.errors.append(error)
+            unsent = count
+        acks = batch.acks(topic.name)
+        if None in acks:
             self._give_up(producer)
-            acks = [
-                None if offset < 0 else Ack(topic.name, partition, offset)
-                for partition, offset in zip(partitions, offsets, strict=True)
-            ]
             raise PublishError(
-                f"Kafka at {self.address.bootstrap} acknowledged {len(offsets) - offsets.count(-1)} of {len(offsets)} "
-                f"events within {self._timeout:g} s ({unsent} were still on their way; "
-                f"{errors[0] if errors else 'no error was reported'}). Check the broker with `aura status` and publish "
-                "them again.",
+                f"Kafka at {self.address.bootstrap} acknowledged {count - acks.count(None)} of {count} events within "
+                f"{self._timeout:g} s ({unsent} were still on their way; "
+                f"{batch.errors[0] if batch.errors else 'no error was reported'}). Check the broker with `aura status` "
+                "and publish them again.",
                 acks,
             )
-        name = topic.name
-        return [Ack(name, partition, offset) for partition, offset in zip(partitions, offsets, strict=True)]
-
-    def _hand_over(
-        self,
-        producer: Producer,
-        topic: str,
-        messages: zip[tuple[Message, int]],
-        report: Callable[[int, Any, Any], None],
-        deadline: Deadline,
-    ) -> None:
-        produce, poll = producer.produce, producer.poll
-        for index, (message, partition) in enumerate(messages):
-            while True:
-                try:
-                    produce(
-                        topic,
-                        message.value,
-                        message.key,
-                        partition,
-                        on_delivery=partial(report, index),
-                        timestamp=message.timestamp,
-                        headers=message.headers,  # type: ignore[arg-type]
-                    )
-                    break
-                except BufferError:
-                    if deadline.is_over:
-                        raise
-                    poll(0.05)
-            if not index % POLL_EVERY:
-                poll(0)
+        return acks  # type: ignore[return-value]  none is None
 
     def _new_producer(self) -> Producer:
         from confluent_kafka import Producer

@@ -15,7 +15,7 @@ from aura.events.errors import EventInvalidError, UnknownTopicError
 from aura.events.event import Event, Poison, Record
 from aura.events.schemas import SchemaSet
 from aura.events.topics import Topic, TopicRegistry
-from aura.events.wire import Message, decode, encode
+from aura.events.wire import Message, decode, encode_data, with_headers
 
 MAX_BYTES = 900_000
 """Largest data of an event: with its headers it stays below the million bytes that Kafka takes by default."""
@@ -127,13 +127,22 @@ class EventLog(Protocol):
         ...
 
 
-def encode_checked(topic: Topic, events: Iterable[Event], schemas: SchemaSet) -> list[Message]:
+def encode_checked(topic: Topic, events: Sequence[Event], schemas: SchemaSet) -> list[Message]:
     """Encode events for a topic.
 
     Raises:
         EventInvalidError: One does not fit its schema or the topic.
     """
-    messages, types, check = [], topic.types, schemas.check
+    return list(map(with_headers, events, encode_data_checked(topic, events, schemas)))
+
+
+def encode_data_checked(topic: Topic, events: Iterable[Event], schemas: SchemaSet) -> list[bytes]:
+    """Encode the data of events for a topic, so that nothing is left that could fail.
+
+    Raises:
+        EventInvalidError: One does not fit its schema or the topic.
+    """
+    values, types, check = [], topic.types, schemas.check
     for event in events:
         if event.type not in types:
             _refuse_type(topic, event)
@@ -141,14 +150,14 @@ def encode_checked(topic: Topic, events: Iterable[Event], schemas: SchemaSet) ->
             check(event.type, event.version, event.data)
         except EventInvalidError as error:
             raise EventInvalidError(f"event {event.id!r} of {event.source}: {error}") from error
-        message = encode(event)
-        if len(message.value) > MAX_BYTES:
+        value = encode_data(event)
+        if len(value) > MAX_BYTES:
             raise EventInvalidError(
-                f"event {event.id!r} of {event.source} has {len(message.value)} bytes of data; at most {MAX_BYTES} "
-                "fit. Publish several events, or a reference to the data."
+                f"event {event.id!r} of {event.source} has {len(value)} bytes of data; at most {MAX_BYTES} fit. "
+                "Publish several events, or a reference to the data."
             )
-        messages.append(message)
-    return messages
+        values.append(value)
+    return values
 
 
 def _refuse_type(topic: Topic, event: Event) -> NoReturn:

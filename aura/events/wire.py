@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from aura.events.errors import EventInvalidError
 from aura.events.event import URN, Event
@@ -25,9 +25,11 @@ _encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=
 Headers = list[tuple[str, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What goes over the wire. `timestamp` is in milliseconds since 1970, `identity` is `Event.identity`."""
+class Message(NamedTuple):
+    """What goes over the wire. `timestamp` is in milliseconds since 1970, `identity` is `Event.identity`.
+
+    A tuple: one is made for each event that is published, and a frozen data class takes three times as long.
+    """
 
     key: bytes
     headers: Headers
@@ -62,28 +64,45 @@ def encode(event: Event) -> Message:
     Raises:
         EventInvalidError: An attribute is missing or malformed, or the data is not JSON.
     """
+    return with_headers(event, encode_data(event))
+
+
+def encode_data(event: Event) -> bytes:
+    """Encode the data of an event, after a check of everything that could make `with_headers` fail.
+
+    Raises:
+        EventInvalidError: An attribute is missing or malformed, or the data is not JSON.
+    """
     if not (event.id and event.source and event.type and event.key):
         raise EventInvalidError(f"{event!r} needs a non-empty id, source, type and key")
     if event.time.tzinfo is None:
         raise EventInvalidError(f"the time {event.time} of event {event.id!r} has no time zone")
+    if event.traceparent is not None and not TRACEPARENT.fullmatch(event.traceparent):
+        raise EventInvalidError(f"traceparent is {event.traceparent!r}; expected W3C's 00-<32>-<16>-<2> hex digits")
     try:
-        value = _encode_json(event.data).encode()
+        texts = f"{event.id}{event.source}{event.key}{event.subject}"
+        if not texts.isascii():
+            texts.encode()
+        return _encode_json(event.data).encode()
     except (TypeError, ValueError) as error:
-        raise EventInvalidError(f"the data of event {event.id!r} is not JSON: {error}") from error
+        raise EventInvalidError(f"event {event.id!r} is not JSON in UTF-8: {error}") from error
+
+
+def with_headers(event: Event, value: bytes) -> Message:
+    """The message of an event whose data is encoded."""
+    time = event.time
     key = event.key.encode()
     headers = [
         *_constant_headers(event.type, event.version, event.source),
         ("ce_id", event.id.encode()),
-        ("ce_time", event.time.isoformat().encode()),
+        ("ce_time", time.isoformat().encode()),
         ("ce_partitionkey", key),
     ]
     if event.subject is not None:
         headers.append(("ce_subject", event.subject.encode()))
     if event.traceparent is not None:
-        if not TRACEPARENT.fullmatch(event.traceparent):
-            raise EventInvalidError(f"traceparent is {event.traceparent!r}; expected W3C's 00-<32>-<16>-<2> hex digits")
         headers.append(("traceparent", event.traceparent.encode()))
-    return Message(key, headers, value, milliseconds(event.time), event.identity)
+    return Message(key, headers, value, int(time.timestamp() * 1000), f"{event.source} {event.id}")
 
 
 def milliseconds(time: datetime) -> int:

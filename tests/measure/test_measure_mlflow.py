@@ -272,8 +272,9 @@ def test_processes_that_create_the_same_database_at_once_lose_nothing(tmp_path) 
     environment = {name: value for name, value in os.environ.items() if name not in {"CI", "PYTEST_CURRENT_TEST"}}
     environment.pop("MLFLOW_DISABLE_TELEMETRY", None)
     commands = [[sys.executable, "-c", RECORD_FIVE, address, name] for name in ("a", "b")]
-    processes = [subprocess.Popen(command, env=environment) for command in commands]
-    assert [process.wait() for process in processes] == [0, 0]
+    processes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for command in commands]
+    said = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
     assert len(CostHistory(address).latest()) == 10
 
 
