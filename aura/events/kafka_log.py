@@ -182,7 +182,7 @@ class KafkaEventLog:
                 "and publish them again.",
                 acks,
             )
-        return acks  # type: ignore[return-value]  none is None
+        return [ack for ack in acks if ack is not None]
 
     def _new_producer(self) -> Producer:
         from confluent_kafka import Producer
