@@ -84,9 +84,9 @@ class EffectTransaction:
             )
         fresh = []
         for record in records:
-            first = seen.setdefault(record.event.identity, record.offset)
+            first = seen.get(record.event.identity)
             # The distance decides, not what happens to be kept, so that a rebuilt projection decides the same.
-            if first == record.offset or record.offset - first > SEEN_WINDOW:
+            if first is None or record.offset - first > SEEN_WINDOW:
                 seen[record.event.identity] = record.offset
                 fresh.append(record)
         self.connection.executemany(

@@ -1,0 +1,88 @@
+"""What is particular to the embedded log: group commit, durability, and what is said when the file cannot be used."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+
+import pytest
+from events_samples import corpus_event, own_topic, read_all
+
+from aura.events.errors import LogUnavailableError
+from aura.events.leases import SEEN_WINDOW, ConsumerStore
+from aura.events.sqlite_log import SqliteEventLog
+
+
+@pytest.fixture
+def opened(tmp_path):
+    topic, registry = own_topic()
+    log = SqliteEventLog(tmp_path / "log.db", registry=registry, timeout_seconds=30)
+    yield log, topic.name
+    log.close()
+
+
+def test_what_threads_publish_while_one_commits_goes_into_one_commit(opened, tmp_path):
+    log, topic = opened
+    statements = []
+    log._writer.set_trace_callback(statements.append)
+    other = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    threads = [threading.Thread(target=log.publish, args=(topic, [corpus_event("a", n)])) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    while len(log._waiting) < 11:
+        threading.Event().wait(0.01)
+    other.execute("COMMIT")
+    for thread in threads:
+        thread.join()
+    assert statements.count("BEGIN IMMEDIATE") == 2
+    assert len(read_all(log, topic)[0]) == 12
+    other.close()
+
+
+def test_an_acknowledged_event_is_synced(opened):
+    log, _ = opened
+    assert log._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert log._writer.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_a_file_that_another_process_holds_is_an_error_and_nothing_is_kept(tmp_path):
+    topic, registry = own_topic()
+    log = SqliteEventLog(tmp_path / "log.db", registry=registry, timeout_seconds=0.1)
+    other = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LogUnavailableError, match=r"log\.db failed: database is locked.*Nothing of this call was kept"):
+        log.publish(topic.name, [corpus_event("a", 1)])
+    other.execute("COMMIT")
+    assert log.publish(topic.name, [corpus_event("a", 1)])[0].offset == 0
+    other.close()
+    log.close()
+
+
+def test_a_file_that_is_no_log_or_a_newer_one_is_refused(tmp_path):
+    (tmp_path / "text.db").write_text("no database, but long enough to be taken for one" * 100)
+    with pytest.raises(LogUnavailableError, match=r"text\.db cannot be opened: file is not a database"):
+        SqliteEventLog(tmp_path / "text.db")
+    newer = sqlite3.connect(tmp_path / "newer.db")
+    newer.execute("PRAGMA user_version=99")
+    newer.close()
+    with pytest.raises(LogUnavailableError, match="has the version 99, made by a newer AURA"):
+        SqliteEventLog(tmp_path / "newer.db")
+
+
+def test_what_a_consumer_has_seen_is_forgotten_behind_the_window(tmp_path):
+    store = ConsumerStore(tmp_path / "effects.db")
+    lease = store.acquire("g", "t", 0, owner="o", seconds=100)
+    topic, registry = own_topic(partitions=1)
+    log = SqliteEventLog(tmp_path / "log.db", registry=registry)
+    log.publish(topic.name, [corpus_event("a", number) for number in range(5)])
+    records = log.read(topic.name, 0, 0).records
+    with store.effect(lease) as effect:
+        assert len(effect.unseen(records)) == 5
+        effect.commit(5)
+    with store.effect(lease) as effect:
+        assert effect.unseen(records) == []
+        effect.commit(SEEN_WINDOW + 3)
+    assert store.rows("SELECT count(*) FROM consumer_seen") == [(2,)]
+    log.close()
+    store.close()
