@@ -33,9 +33,10 @@ from aura.settings import Settings, SettingsError, fields_of, load_settings
 from aura.settings_listing import describe
 from aura.tiers.catalog import Catalog
 from aura.tiers.errors import StorageError, StoreError
+from aura.tiers.opening import open_configured_store
 from aura.tiers.placement import TierPlacement, restore_placement
 from aura.tiers.published import CatalogError
-from aura.tiers.store import TierBudgets, TieredStore, join_store, open_store
+from aura.tiers.store import join_store
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 sources_app = typer.Typer(no_args_is_help=True, help="The corpus sources that are watched.")
@@ -73,14 +74,6 @@ def main() -> None:
     except PLAIN_ERRORS as error:
         Console(stderr=True).print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(1)
-
-
-def _open(settings: Settings) -> TieredStore:
-    tiers = settings.tiers
-    budgets = TierBudgets(
-        device_bytes=int(tiers.device_bytes), process_bytes=int(tiers.process_bytes), arena_bytes=int(tiers.arena_bytes)
-    )
-    return open_store(settings.store_directory, budgets=budgets, timeout_seconds=tiers.timeout_seconds)
 
 
 @app.callback(invoke_without_command=True)
@@ -168,7 +161,7 @@ def sources_remove(name: Annotated[str, typer.Argument(help="Name of the source.
     settings = load_settings()
     registry = SourceRegistry(settings.sources_file)
     registry.get(name)
-    with _open(settings) as store:
+    with open_configured_store(settings) as store:
         catalog = Catalog(store)
         for published in catalog.published():
             if published.partition == name:
@@ -188,7 +181,7 @@ def tiers_serve() -> None:
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, lambda *_: stop.set())
     settings = load_settings()
-    with _open(settings) as store:
+    with open_configured_store(settings) as store:
         placement = Catalog(store).load_previous(TierPlacement, "tier_placement", None)
         if placement is not None:
             restore_placement(store, placement)
@@ -233,7 +226,7 @@ def tiers_ls(prefix: Annotated[str, typer.Argument(help="Start of the keys.")] =
     settings = load_settings()
     if not settings.store_directory.is_dir():
         raise StorageError("There is no store yet", path=str(settings.store_directory), remedy="`make demo` makes it.")
-    with _open(settings) as store:
+    with open_configured_store(settings) as store:
         for entry in store.entries(prefix):
             table.add_row(escape(entry.key), entry.kind, f"{entry.bytes / 1024:.1f}", entry.tier)
     console.print(table)

@@ -12,10 +12,20 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ByteSize, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ByteSize,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 MIB = 1024 * 1024
@@ -116,7 +126,10 @@ class TierSettings(_Section):
 
     device_bytes: ByteSize = Field(ByteSize(256 * MIB), description="L0: GPU memory, used only where CUDA is present.")
     process_bytes: ByteSize = Field(ByteSize(16 * MIB), description="L1: live objects in the owner's process.")
-    arena_bytes: ByteSize = Field(ByteSize(64 * MIB), description="L2: shared memory arena.")
+    arena_bytes: ByteSize = Field(ByteSize(64 * MIB), description="L2: the warm pool.")
+    warm_pool: Literal["arena", "redis"] = Field(
+        "arena", description="Where L2 is: shared memory of this machine, or the server of redis.url."
+    )
     timeout_seconds: PositiveFloat = Field(30.0, description="Time-out of one call to the store's owner.")
 
 
@@ -239,6 +252,12 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     postgres: PostgresSettings = PostgresSettings()
     services: ServiceSettings = ServiceSettings()
+
+    @model_validator(mode="after")
+    def _warm_pool_has_a_server(self) -> Self:
+        if self.tiers.warm_pool == "redis" and self.redis.url is None:
+            raise ValueError("tiers.warm_pool is 'redis', but redis.url names no server: set AURA_REDIS__URL")
+        return self
 
     @classmethod
     def settings_customise_sources(

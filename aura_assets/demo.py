@@ -30,11 +30,11 @@ from aura.corpus.tree import resolved_root
 from aura.services.stack import prepare_dagster_home
 from aura.settings import LOOPBACK, Settings, load_settings
 from aura.tiers.catalog import Catalog
+from aura.tiers.opening import open_configured_store
 from aura.tiers.store import TieredStore
 from aura_assets.build import build_defs
 from aura_assets.partitions import sources
 from resources.progress import Report
-from resources.store import StoreResource
 from sensors.dead_runs import release_dead_runs
 
 NOTHING_UPSTREAM = "skipped: nothing upstream"
@@ -226,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load_settings()
         names = _register(settings, chosen.source, chosen.name)
         # Opened here, once, so that the memory tiers are still there when the table is printed.
-        with StoreResource.of(settings).open() as store:
+        with open_configured_store(settings) as store:
             lines, sound = run_graph(settings, names, console)
             console.print(summary(lines, store))
             for sentence in left_out(lines):

@@ -34,6 +34,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+from report import PROJECT, Figure, as_json, figure, tell
 
 from aura.corpus.python_docs import PythonDocsSource
 from aura.corpus.registry import SourceRegistry
@@ -42,7 +43,6 @@ from aura.settings import Settings, load_settings
 from aura.tiers.profile import machine_name
 from aura.tiers.values import StoredValue
 
-PROJECT = Path(__file__).resolve().parent.parent
 GOAL = 1.10
 SOURCE = "benchmark"
 COMPUTING = ("torch", "sentence_transformers", "transformers", "sklearn")
@@ -202,19 +202,13 @@ def run_bare(settings: Settings) -> Measured:
 def place_in_tiers(measured: Measured, settings: Settings, values: Mapping[str, StoredValue]) -> None:
     """Put the values into a store, measure its tiers, place the blocks; to be called within the timed work."""
     from aura.tiers.blocks import cut
+    from aura.tiers.opening import open_configured_store
     from aura.tiers.placement import plan_and_apply
     from aura.tiers.places import VALUES
     from aura.tiers.profile import measure_profile
-    from aura.tiers.store import TierBudgets, open_store
 
-    results, tiers = settings.home / "results", settings.tiers
-    budgets = TierBudgets(
-        device_bytes=int(tiers.device_bytes), process_bytes=int(tiers.process_bytes), arena_bytes=int(tiers.arena_bytes)
-    )
-    with (
-        measured.step("the store of the tiers"),
-        open_store(settings.store_directory, budgets=budgets, timeout_seconds=tiers.timeout_seconds) as store,
-    ):
+    results = settings.home / "results"
+    with measured.step("the store of the tiers"), open_configured_store(settings) as store:
         store.write(
             {
                 f"{VALUES}{name}/bare/{part}/{number:06d}": block
@@ -278,15 +272,8 @@ def take_turns(runs: int, spec: SourceSpec, folder: Path) -> dict[str, list[Meas
             with tempfile.TemporaryDirectory(dir=folder) as home:
                 measured[side].append(measure_side(side, spec, Path(home)))
             last = measured[side][-1]
-            print(
-                f"run {number + 1} of {runs}, {side}: {last.work:.1f} s of work, {last.process:.1f} s in all",
-                file=sys.stderr,
-                flush=True,
-            )
+            tell(f"run {number + 1} of {runs}, {side}: {last.work:.1f} s of work, {last.process:.1f} s in all")
     return measured
-
-
-Figure = dict[str, str | float | bool | list[float] | None]
 
 
 def figures_of(measured: Mapping[str, Sequence[Measured]]) -> list[Figure]:
@@ -296,7 +283,7 @@ def figures_of(measured: Mapping[str, Sequence[Measured]]) -> list[Figure]:
     def ratio(name: str, seconds: Callable[[Measured], float], goal: float | None) -> Figure:
         over = statistics.median(map(seconds, graph)) / statistics.median(map(seconds, bare))
         pairs = [seconds(a) / seconds(b) for a, b in zip(graph, bare, strict=True)]
-        return figure(name, over, "ratio", against="bare functions", goal=goal, runs=pairs)
+        return figure(name, pairs, "ratio", value=over, against="bare functions", goal=goal)
 
     rows = [
         ratio("work", lambda m: m.work, GOAL),
@@ -307,7 +294,7 @@ def figures_of(measured: Mapping[str, Sequence[Measured]]) -> list[Figure]:
         every = [seconds_of(each) for each in side]
         for what in every[0]:
             runs = [seconds[what] for seconds in every]
-            rows.append(figure(f"{name}: {what}", statistics.median(runs), "s", against=None, goal=None, runs=runs))
+            rows.append(figure(f"{name}: {what}", runs, "s"))
     return rows
 
 
@@ -321,19 +308,6 @@ def seconds_of(measured: Measured) -> dict[str, float]:
         **{f"step {name}": seconds for name, seconds in measured.steps.items()},
         **{f"measured in {name}": seconds for name, seconds in measured.bodies.items()},
         "between steps": measured.work - sum(measured.steps.values()),
-    }
-
-
-def figure(name: str, value: float, unit: str, *, against: str | None, goal: float | None, runs: list[float]) -> Figure:
-    """One figure of the report; `holds` is null without a goal."""
-    return {
-        "name": name,
-        "value": round(value, 4),
-        "unit": unit,
-        "against": against,
-        "goal": goal,
-        "holds": None if goal is None else value <= goal,
-        "runs": [round(each, 4) for each in runs],
     }
 
 
@@ -399,7 +373,7 @@ def main() -> None:
             spec = SourceSpec(SOURCE, "directory", chosen.data.expanduser().resolve())
         figures = figures_of(take_turns(chosen.runs, spec, folder))
     if chosen.json:
-        print(json.dumps({"benchmark": "graph_overhead", "machine": machine_name(), "figures": figures}, indent=1))
+        as_json("graph_overhead", figures)
     else:
         show(figures)
 

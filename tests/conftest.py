@@ -1,4 +1,6 @@
-"""Real servers for the tests: started when the first test asks, one of each kind for the whole session.
+"""What tests of several folders need: real servers and a browser.
+
+Servers are started when the first test asks, one of each kind for the whole session.
 
 `kafka`, `neo4j`, `redis` and `postgres` are shared: a test that stops or kills one starts it again. A test that needs a
 server in an extraordinary state takes one of its own from `servers`. Every server dies with the test process.
@@ -86,3 +88,21 @@ def servers(servers_home) -> Iterator[Callable[[str], Server]]:
     yield start
     for server in mine:
         server.kill()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's executable. Without one the tests are skipped, except in CI, which has to have it."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        own = Path(playwright.chromium.executable_path)
+    if own.is_file():
+        return str(own)
+    missing = "no Chromium here: deploy/chromium.sh installs it"
+    if "CI" in os.environ:
+        pytest.fail(missing)
+    pytest.skip(missing)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from aura.tiers.access_log import AccessLog, Folded
 from aura.tiers.codec import Encoded, Header, decode_verified, encode, verify
-from aura.tiers.copies import FastTier, Live, ProcessTier, Record
+from aura.tiers.copies import NO_SLOT, FastTier, Live, ProcessTier, Record
 from aura.tiers.disk import Disk
 from aura.tiers.errors import (
     CorruptObjectError,
@@ -238,7 +238,7 @@ class LocalStore(TieredStore):
     def locate(self, key: str) -> Record | None:
         """Where in the arena a client finds the object, the access logged; None when it is not there."""
         record = self.records.get(key)
-        if record is None or record.tier != Tier.L2:
+        if record is None or record.tier != Tier.L2 or record.slot == NO_SLOT:
             return None
         with self._count_lock:
             self._arena_reads += 1
@@ -320,7 +320,7 @@ class LocalStore(TieredStore):
         if record.tier != Tier.L3:
             if payload is not None and record.header.matches(payload):
                 return record.tier, Encoded(record.header, payload)
-            logger.warning("the copy of %r in %s fails its checksum and was dropped; reading L3", key, record.tier)
+            logger.warning("the copy of %r in %s is gone or fails its checksum; reading L3", key, record.tier)
             self.drop_copy(key)
             payload = self.disk.read(key)
         if payload is None:

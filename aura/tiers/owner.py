@@ -33,6 +33,7 @@ from aura.tiers.copies import FastTier, ProcessTier, SlabTier
 from aura.tiers.disk import Disk
 from aura.tiers.errors import StorageError, StoreClosedError, StoreError
 from aura.tiers.local import DATABASE, LocalStore
+from aura.tiers.redis_pool import RedisTier
 from aura.tiers.store import Tier, TierBudgets
 from aura.tiers.wire import error_message, receive, send
 
@@ -242,7 +243,11 @@ def _fast_tiers(
     arena = None
     if budgets.process_bytes:
         fast.append(ProcessTier(budgets.process_bytes))
-    if budgets.arena_bytes:
+    if budgets.arena_bytes and budgets.warm_pool is not None:
+        pool = RedisTier(budgets.warm_pool, directory, budgets.arena_bytes)
+        on_failure.callback(pool.close)
+        fast.append(pool)
+    elif budgets.arena_bytes:
         arena = open_arena(name, directory, budgets.arena_bytes)
         on_failure.callback(arena.close)
         fast.append(SlabTier(Tier.L2, arena))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -44,7 +44,7 @@ class Tier(StrEnum):
         return _LABELS[self]
 
 
-_LABELS = {Tier.L0: "GPU memory", Tier.L1: "process memory", Tier.L2: "shared arena", Tier.L3: "RocksDB"}
+_LABELS = {Tier.L0: "GPU memory", Tier.L1: "process memory", Tier.L2: "warm pool", Tier.L3: "RocksDB"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +124,39 @@ class MoveReport:
 
 
 @dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """Where the warm pool is.
+
+    Attributes:
+        url: redis://, rediss:// or unix://.
+        user: ACL user; None: the default user.
+        password: Its password, kept out of every message.
+        cluster: The address is a node of a cluster.
+        timeout_seconds: Longest wait for a connection, and for an answer.
+    """
+
+    url: str
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    cluster: bool = False
+    timeout_seconds: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
 class TierBudgets:
     """Bytes that each fast tier may take. Zero leaves the tier out. They count for the process that owns the store.
 
     Attributes:
         device_bytes: L0, taken at once from the device.
         process_bytes: L1, a limit.
-        arena_bytes: L2, taken at once from shared memory.
+        arena_bytes: L2, taken at once from shared memory, or a limit on what Redis holds.
+        warm_pool: The Redis server that L2 is in; None: shared memory of this machine.
     """
 
     device_bytes: int = 0
     process_bytes: int = 16 * MIB
     arena_bytes: int = 64 * MIB
+    warm_pool: RedisAddress | None = None
 
     def __post_init__(self) -> None:
         for name in ("device_bytes", "process_bytes", "arena_bytes"):

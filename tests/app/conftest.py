@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -134,21 +133,3 @@ def materialized(tmp_path_factory) -> Home:
 def empty(tmp_path) -> Home:
     """A home that does not exist yet."""
     return _home(tmp_path)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """The browser's executable. Without one the tests are skipped, except in CI, which has to have it."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        own = Path(playwright.chromium.executable_path)
-    if own.is_file():
-        return str(own)
-    missing = "no Chromium here: deploy/chromium.sh installs it"
-    if "CI" in os.environ:
-        pytest.fail(missing)
-    pytest.skip(missing)

@@ -16,10 +16,10 @@ from aura.corpus.sources import SourceSpec
 from aura.services.stack import prepare_dagster_home
 from aura.settings import EmbeddingSettings, ExpertSettings, Settings, TierSettings, TopologySettings
 from aura.tiers.catalog import Catalog
+from aura.tiers.opening import open_configured_store
 from aura.tiers.store import TieredStore
 from aura_assets.build import build_defs
 from aura_assets.partitions import sources
-from resources.store import StoreResource
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -156,7 +156,7 @@ class Graph:
     @contextmanager
     def store(self) -> Iterator[TieredStore]:
         """The tiered store of the home."""
-        with StoreResource.of(self.settings).open() as store:
+        with open_configured_store(self.settings) as store:
             yield store
 
     @contextmanager

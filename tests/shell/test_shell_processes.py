@@ -139,7 +139,7 @@ def test_the_tiers_and_their_objects_are_listed(graph) -> None:
     with graph.store():
         stat = aura("tiers", "stat")
     assert stat.returncode == 0, stat.stderr
-    for words in ("process memory", "shared arena", "RocksDB"):
+    for words in ("process memory", "warm pool", "RocksDB"):
         assert words in stat.stdout
     assert re.search(r"L1 .*│\s*1\.0\s*│", stat.stdout)
     listed = aura("tiers", "ls", "values/")

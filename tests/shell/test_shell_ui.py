@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +20,7 @@ from shell_graph import PROJECT, SOURCE
 
 from aura.corpus.registry import SourceRegistry
 from aura.tiers.catalog import Catalog
-from resources.store import StoreResource
+from aura.tiers.opening import open_configured_store
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -66,14 +65,9 @@ def wait_for(what, condition, seconds):
 
 
 @pytest.fixture
-def page() -> Iterator[object]:
+def page(chromium) -> Iterator[object]:
     from playwright.sync_api import sync_playwright
 
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium; deploy/chromium.sh installs it")
-        pytest.skip("no Chromium on this machine")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
         yield browser.new_page(viewport={"width": 1600, "height": 1000})
@@ -142,7 +136,7 @@ def test_every_asset_materializes_from_the_page_and_shows_its_plots(graph, stack
 
     def all_published():
         assert not [run for run in runs(address) if run["status"] == "FAILURE"]
-        with StoreResource.of(graph.settings).open() as store:
+        with open_configured_store(graph.settings) as store:
             return {"expert_routing_table", "embedding_diagrams", "tier_placement"} <= {
                 published.name for published in Catalog(store).published()
             }

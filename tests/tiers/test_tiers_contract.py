@@ -288,6 +288,6 @@ def test_a_tier_without_budget_is_absent(tmp_path):
         store.put("a", b"1")
         assert [each.tier for each in store.tiers()] == [Tier.L3]
         assert "no L1" in store.move({"a": Tier.L1}).refused[0][1]
-        with pytest.raises(TierAbsentError, match="shared arena"):
+        with pytest.raises(TierAbsentError, match="warm pool"):
             store.time_gets(["a"], Tier.L2)
         assert store.get("a") == b"1"

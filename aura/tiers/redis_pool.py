@@ -1,0 +1,133 @@
+"""L2 in a Redis server: a warm pool that several machines may share, at the price of the network.
+
+Belongs here: holding, reading and dropping copies in Redis. Does not: which objects those are.
+
+Redis holds copies only. One that does not answer costs the reader a time-out for the first few times; then the breaker
+lets no call through for a while, objects fall back to the disk, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from aura.resilience.breaker import CircuitBreaker, CircuitOpenError
+from aura.tiers.codec import Encoded
+from aura.tiers.copies import FastTier, Record
+from aura.tiers.errors import TierAbsentError
+from aura.tiers.store import RedisAddress, Tier
+
+logger = logging.getLogger(__name__)
+
+FAILURES = 3
+RESET_SECONDS = 10.0
+SCANNED_AT_ONCE = 1000
+
+
+class RedisTier(FastTier):
+    """Copies in Redis, each under the store's prefix and the object's key."""
+
+    tier = Tier.L2
+
+    def __init__(
+        self, address: RedisAddress, directory: Path, capacity_bytes: int, breaker: CircuitBreaker | None = None
+    ) -> None:
+        """Connect at the first call, and drop what an owner that was killed has left there.
+
+        Args:
+            address: The server.
+            directory: The store's directory, which tells its copies from those of other stores.
+            capacity_bytes: Payload bytes that it may hold.
+            breaker: Decides whether Redis is asked (None: it opens after three failures for ten seconds).
+
+        Raises:
+            TierAbsentError: The client library is not installed.
+        """
+        try:
+            import redis
+        except ImportError as error:
+            raise TierAbsentError(
+                "L2 cannot be in Redis", cause=str(error), remedy='Install the extra "servers", or use the arena.'
+            ) from error
+        self.capacity_bytes = capacity_bytes
+        self._used_bytes = 0
+        self._where = f"Redis at {address.url}"
+        self._errors = (redis.RedisError, OSError)
+        self._breaker = breaker or CircuitBreaker(
+            self._where, failures=FAILURES, reset_seconds=RESET_SECONDS, on=self._errors
+        )
+        self._prefix = f"aura:{blake2b(str(directory).encode(), digest_size=8).hexdigest()}:"
+        self._client = _client(address)
+        self._try(self._drop_left_over)
+
+    @property
+    def used_bytes(self) -> int:
+        """Payload bytes of the copies."""
+        return self._used_bytes
+
+    def hold(self, key: str, encoded: Encoded) -> Record | None:
+        """Copy the payload to the server.
+
+        Raises:
+            TierAbsentError: The server does not take it.
+        """
+        if self._used_bytes + encoded.header.length > self.capacity_bytes:
+            return None
+        try:
+            self._breaker.call(lambda: self._client.set(self._prefix + key, bytes(encoded.payload)))
+        except (*self._errors, CircuitOpenError) as error:
+            raise TierAbsentError(
+                f"{self._where} does not take a copy", key=key, cause=str(error), remedy="See `aura status`."
+            ) from error
+        self._used_bytes += encoded.header.length
+        self.objects += 1
+        return Record(key, encoded.header, self.tier)
+
+    def read(self, record: Record) -> bytes | memoryview | None:
+        """The payload from the server; None if it has none, or does not answer."""
+        payload: bytes | None = self._try(lambda: self._client.get(self._prefix + record.key))
+        return payload
+
+    def release(self, record: Record) -> None:
+        """Drop the copy; one that cannot be dropped is overwritten by the next, or dropped by the next owner."""
+        self._used_bytes -= record.header.length
+        self.objects -= 1
+        self._try(lambda: self._client.unlink(self._prefix + record.key))
+
+    def close(self) -> None:
+        """Drop all copies, which nobody will ask for, and hang up."""
+        self._try(self._drop_left_over)
+        self._client.close()
+
+    def _drop_left_over(self) -> None:
+        for key in self._client.scan_iter(match=self._prefix + "*", count=SCANNED_AT_ONCE):
+            self._client.unlink(key)
+
+    def _try(self, call: Callable[[], Any]) -> Any:  # noqa: ANN401  what Redis answers
+        try:
+            return self._breaker.call(call)
+        except CircuitOpenError:
+            return None
+        except self._errors as error:
+            logger.warning("%s does not answer, and objects are read from the disk: %s", self._where, error)
+            return None
+
+
+def _client(address: RedisAddress) -> Any:  # noqa: ANN401  a client or a cluster's
+    from redis import Redis, RedisCluster
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    chosen = RedisCluster if address.cluster else Redis
+    return chosen.from_url(
+        address.url,
+        username=address.user,
+        password=address.password,
+        socket_timeout=address.timeout_seconds,
+        socket_connect_timeout=address.timeout_seconds,
+        # The breaker decides when to try again.
+        retry=Retry(NoBackoff(), 0),
+    )
