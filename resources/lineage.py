@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from aura.graph.guarded_graph import GuardedGraph
 from aura.graph.model import Write
 from aura.graph.opening import open_graph
+from aura.graph.store import GraphStatus
+from aura.resilience.deadline import Deadline
 from aura.settings import Settings
 
 
@@ -26,3 +29,15 @@ class Lineage:
         """
         with closing(open_graph(self.settings)) as graph:
             graph.apply(writes)
+
+    def send_waiting(self, seconds: float) -> GraphStatus:
+        """Send what waits for Neo4j, for at most this long, and say how it stands.
+
+        Raises:
+            GraphError: The graph does not answer.
+            OutboxError: The outbox cannot be read.
+        """
+        with closing(open_graph(self.settings)) as graph:
+            if isinstance(graph, GuardedGraph) and graph.status().waiting:
+                graph.drain(Deadline(seconds))
+            return graph.status()

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from filelock import FileLock
 from numpy.typing import ArrayLike
 
-from aura.tiers.errors import CapacityError
+from aura.tiers.errors import CapacityError, TierAbsentError
 from aura.tiers.latency import fit_latency
 from aura.tiers.scratch import KINDS, scratch_objects
 from aura.tiers.store import Tier, TieredStore
@@ -276,7 +276,7 @@ class _Bench:
             return
         try:
             self._timed(cell, PUTS_A_ROUND, lambda: self.store.time_puts([size] * PUTS_A_ROUND, tier))
-        except CapacityError as error:
+        except (CapacityError, TierAbsentError) as error:
             self.skipped[cell] = str(error)
 
     def _timed(self, cell: tuple[str, str, str, int], count: int, measure: Callable[[], np.ndarray]) -> None:

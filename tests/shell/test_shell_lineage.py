@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import closing
 
+import dagster as dg
 import pytest
+from shell_graph import changed
 
 from aura.graph.lineage import Version, asset_node, materialization_node, source_node, tier_node
 from aura.graph.model import EdgeType, Label
 from aura.graph.opening import open_graph
+from resources.lineage import Lineage
+from sensors.waiting_lineage import waiting_lineage
 
 
 @pytest.fixture
@@ -54,3 +59,22 @@ def test_a_graph_that_cannot_be_written_costs_the_lineage_and_not_the_value(grap
     outcome = graph.run_selection(["corpus_manifest"])
     assert outcome.success
     assert set(graph.published()) == {"corpus_manifest"}
+
+
+@pytest.mark.servers
+@pytest.mark.slow
+def test_lineage_that_waits_for_neo4j_is_sent_by_the_next_look(graph, servers):
+    server = servers("neo4j")
+    settings = changed(graph.settings, graph={"neo4j": server.address, "timeout_seconds": 3.0})
+    graph = dataclasses.replace(graph, settings=settings)
+    server.kill()
+    assert graph.run_selection(["corpus_manifest"]).success
+    resources = {"lineage": Lineage(settings)}
+    with graph.instance() as instance, dg.build_sensor_context(instance=instance, resources=resources) as context:
+        down = waiting_lineage(context)
+        server.start()
+        sent = waiting_lineage(context)
+    assert "stays on disk" in down.skip_message
+    assert sent.skip_message.startswith("Nothing waits for")
+    with closing(open_graph(settings)) as lineage:
+        assert lineage.impact(source_node(graph.source).id, types=(EdgeType.FEEDS,))
