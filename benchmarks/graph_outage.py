@@ -13,19 +13,17 @@ Settings are the defaults: the breaker opens after 3 failures in a row and tries
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import random
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-from graph_overhead import Figure, figure
+from report import Figure, as_json, figure, table, tell
 
 from aura.graph.lineage import StoredSize, Version, materialized, placed
 from aura.graph.model import Write
@@ -35,7 +33,6 @@ from aura.graph.store import GraphStore
 from aura.services.recipes import RECIPES
 from aura.services.server import Server
 from aura.settings import GraphSettings, Settings
-from aura.tiers.profile import machine_name
 
 UP_SECONDS = 10.0
 PATIENCE_SECONDS = 300.0
@@ -155,7 +152,7 @@ def figures_of(outage: Outage) -> list[Figure]:
     """The figures of the report."""
 
     def one(name: str, value: float, unit: str, goal: float | None = None) -> Figure:
-        return figure(name, float(value), unit, against=None, goal=goal, runs=[float(value)])
+        return figure(name, [float(value)], unit, goal=goal)
 
     return [
         one("graphs that differ afterwards", outage.differing, "graphs", 0),
@@ -176,24 +173,6 @@ def figures_of(outage: Outage) -> list[Figure]:
     ]
 
 
-def show(figures: Sequence[Figure]) -> None:
-    """Print the figures as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", "value", "unit", "goal", "holds", title=machine_name())
-    for each in figures:
-        goal = "" if each["goal"] is None else f"<= {each['goal']:g}"
-        holds = "" if each["holds"] is None else "yes" if each["holds"] else "no"
-        table.add_row(str(each["name"]), f"{each['value']:g}", str(each["unit"]), goal, holds)
-    Console().print(table)
-
-
-def tell(text: str) -> None:
-    """Say on the standard error what is being done."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -205,9 +184,9 @@ def main() -> None:
     logging.disable(logging.WARNING)  # every failure of an outage that is wanted
     figures = figures_of(measure(chosen.down, chosen.every))
     if chosen.json:
-        print(json.dumps({"benchmark": "graph_outage", "machine": machine_name(), "figures": figures}, indent=1))
+        as_json("graph_outage", figures)
     else:
-        show(figures)
+        table(figures)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ caller reads a key every few milliseconds throughout: deadline 0.5 s, two attemp
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import tempfile
@@ -20,13 +19,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
-from graph_outage import show, tell
-from graph_overhead import PROJECT, Figure, figure
+from report import PROJECT, Figure, as_json, figure, table, tell
 
 from aura.resilience.breaker import BreakerState, CircuitBreaker
 from aura.services.recipes import RECIPES
 from aura.services.server import Server
-from aura.tiers.profile import machine_name
 
 # The proxy and the call are those of the tests: the figures are about what is asserted there.
 sys.path.insert(0, str(PROJECT / "tests" / "resilience"))
@@ -102,7 +99,7 @@ def figures_of(guarded: Silence, bare: Silence) -> list[Figure]:
     """The figures of the report."""
 
     def one(name: str, value: float, unit: str, goal: float | None = None) -> Figure:
-        return figure(name, float(value), unit, against=None, goal=goal, runs=[float(value)])
+        return figure(name, [float(value)], unit, goal=goal)
 
     def milliseconds(name: str, seconds: float, goal: float | None = None) -> Figure:
         return one(name, 1e3 * seconds, "ms", None if goal is None else 1e3 * goal)
@@ -141,9 +138,9 @@ def main() -> None:
             server.kill()
     figures = figures_of(guarded, bare)
     if chosen.json:
-        print(json.dumps({"benchmark": "redis_blackhole", "machine": machine_name(), "figures": figures}, indent=1))
+        as_json("redis_blackhole", figures)
     else:
-        show(figures)
+        table(figures)
 
 
 if __name__ == "__main__":

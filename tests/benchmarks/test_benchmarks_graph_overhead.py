@@ -58,14 +58,6 @@ def test_both_sides_compute_everything_and_are_reported_in_the_common_form():
         assert value[f"{side}: work"] < value[f"{side}: whole process"]
 
 
-@pytest.mark.parametrize("baseline", sorted((BENCHMARKS / "baselines").glob("*.json")), ids=lambda path: path.stem)
-def test_a_stored_baseline_is_a_report_of_several_runs(baseline):
-    report = json.loads(baseline.read_text())
-    runs = len(report["figures"][0]["runs"])
-    assert runs >= 2
-    check_shape(report, runs=runs)
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"), [(("--runs", "0"), "--runs is 0"), (("--items", "9", "--data", "."), "not allowed with")]
 )
