@@ -50,6 +50,11 @@ RESTART_GOAL = 1.0
 RECOVERY_GOAL = 30.0
 TIME_GOAL = 1.25
 """Time per event over that of the bare client: a throughput of at least 0.8."""
+TIME_OF = {
+    "publish": "time to publish an event",
+    "publish, CPU": "time to publish an event, CPU time of the caller",
+    "read": "time to read an event",
+}
 BATCH = 5000
 """Events in one call of `EventLog.publish`, and records in one read."""
 TIMEOUT_SECONDS = 60.0
@@ -150,8 +155,8 @@ def events_of(data: Sequence[dict[str, object]]) -> list[Event]:
     ]
 
 
-def bare_publish(address: KafkaAddress, topic: Topic, data: Sequence[dict[str, object]]) -> float:
-    """Publish with confluent-kafka alone; returns the seconds."""
+def bare_publish(address: KafkaAddress, topic: Topic, data: Sequence[dict[str, object]]) -> tuple[float, float]:
+    """Publish with confluent-kafka alone; returns the seconds, and the CPU time of this thread."""
     from confluent_kafka import Producer
 
     producer = Producer(producer_config(address, TIMEOUT_SECONDS))
@@ -166,7 +171,7 @@ def bare_publish(address: KafkaAddress, topic: Topic, data: Sequence[dict[str, o
             raise RuntimeError(error)
         delivered[0] += 1
 
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.thread_time()
     for number, event in enumerate(events):
         headers = [
             ("content-type", b"application/json"),
@@ -191,24 +196,24 @@ def bare_publish(address: KafkaAddress, topic: Topic, data: Sequence[dict[str, o
         if (number + 1) % BATCH == 0 and producer.flush(TIMEOUT_SECONDS):
             raise RuntimeError("the broker did not acknowledge in time")
     producer.flush(TIMEOUT_SECONDS)
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, time.thread_time() - cpu
     if delivered[0] != len(events):
         raise RuntimeError(f"{delivered[0]} of {len(events)} events were delivered")
-    return seconds
+    return seconds, cpu
 
 
-def log_publish(log: KafkaEventLog, topic: Topic, data: Sequence[dict[str, object]]) -> float:
-    """Publish through `EventLog`; returns the seconds."""
+def log_publish(log: KafkaEventLog, topic: Topic, data: Sequence[dict[str, object]]) -> tuple[float, float]:
+    """Publish through `EventLog`; returns the seconds, and the CPU time of this thread."""
     events = events_of(data)
     log.publish(topic.name, events_of(data[:1]))
     acks = 0
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.thread_time()
     for start in range(0, len(events), BATCH):
         acks += len(log.publish(topic.name, events[start : start + BATCH]))
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, time.thread_time() - cpu
     if acks != len(events):
         raise RuntimeError(f"{acks} of {len(events)} events were acknowledged")
-    return seconds
+    return seconds, cpu
 
 
 def bare_read(address: KafkaAddress, topic: Topic, ends: dict[int, int]) -> float:
@@ -251,7 +256,9 @@ def throughput(server: Server, events: int, runs: int) -> Iterator[Figure]:
     address = KafkaAddress(server.address)
     like = TOPICS.get("corpus.items")
     data = payloads(events)
-    seconds: dict[str, list[float]] = {side: [] for side in ("bare publish", "log publish", "bare read", "log read")}
+    seconds: dict[str, list[float]] = {
+        f"{side} {what}": [] for side in ("bare", "log") for what in ("publish", "publish, CPU", "read")
+    }
     for number in range(runs + 1):
         order: list[str] = ["bare", "log"] if number % 2 else ["log", "bare"]
         for side in order:
@@ -261,27 +268,31 @@ def throughput(server: Server, events: int, runs: int) -> Iterator[Figure]:
             topic = topics.get(name)
             log.end_offsets(name)
             if side == "bare":
-                published, read = bare_publish(address, topic, data), bare_read(address, topic, log.end_offsets(name))
+                (published, cpu), read = (
+                    bare_publish(address, topic, data),
+                    bare_read(address, topic, log.end_offsets(name)),
+                )
             else:
-                published, read = log_publish(log, topic, data), log_read(log, topic, log.end_offsets(name))
+                (published, cpu), read = log_publish(log, topic, data), log_read(log, topic, log.end_offsets(name))
             log.close()
             # The first round warms the broker up.
             if number:
                 seconds[f"{side} publish"].append(published)
+                seconds[f"{side} publish, CPU"].append(cpu)
                 seconds[f"{side} read"].append(read)
             said(f"{side}: {events / published:,.0f} events/s published, {events / read:,.0f} read")
-    for what, goal in (("publish", TIME_GOAL), ("read", None)):
+    for what, goal in (("publish", TIME_GOAL), ("publish, CPU", None), ("read", None)):
         bare, log_side = seconds[f"bare {what}"], seconds[f"log {what}"]
         over: Callable[[Sequence[float]], float] = statistics.median
         yield figure(
-            f"time to {what} an event",
+            TIME_OF[what],
             over(log_side) / over(bare),
             "ratio",
             against="bare confluent-kafka",
             goal=goal,
             runs=[ours / theirs for ours, theirs in zip(log_side, bare, strict=True)],
         )
-        for side, measured in (("EventLog", log_side), ("bare confluent-kafka", bare)):
+        for side, measured in (("EventLog", log_side), ("bare confluent-kafka", bare)) if "CPU" not in what else ():
             rates = [events / each for each in measured]
             yield figure(f"{side}: {what}", over(rates), "events/s", runs=rates)
 

@@ -69,8 +69,9 @@ def _applicable(rest: dict[str, Any]) -> list[Check]:
     if {"minimum", "maximum"} & rest.keys():
         low, high = rest.pop("minimum", float("-inf")), rest.pop("maximum", float("inf"))
         checks.append(lambda value: not isinstance(value, (int, float)) or low <= value <= high)
-    if {"minLength", "maxLength", "minItems", "maxItems"} & rest.keys():
+    if {"minLength", "maxLength"} & rest.keys():
         checks.append(_sizes(str, rest.pop("minLength", 0), rest.pop("maxLength", float("inf"))))
+    if {"minItems", "maxItems"} & rest.keys():
         checks.append(_sizes(list, rest.pop("minItems", 0), rest.pop("maxItems", float("inf"))))
     if "pattern" in rest:
         search = re.compile(rest.pop("pattern")).search

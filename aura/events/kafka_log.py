@@ -68,15 +68,20 @@ class _Batch:
     def hand_over(self, producer: Producer, topic: Topic, messages: Iterable[Message], deadline: Deadline) -> None:
         """Give every message to the client library, waiting while its queue is full."""
         produce, poll, report, partitions = producer.produce, producer.poll, self._report, self._partitions
-        name, partition_of = topic.name, topic.partition_of
+        name = topic.name
+        known: dict[bytes, int] = {}
         for index, message in enumerate(messages):
-            partition = partitions[index] = partition_of(message.key.decode())
+            key = message.key
+            partition = known.get(key, -1)
+            if partition < 0:
+                partition = known[key] = topic.partition_of(key.decode())
+            partitions[index] = partition
             while True:
                 try:
                     produce(
                         name,
                         message.value,
-                        message.key,
+                        key,
                         partition,
                         on_delivery=partial(report, index),
                         timestamp=message.timestamp,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NoReturn, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 from aura.events.errors import EventInvalidError, UnknownTopicError
 from aura.events.event import Event, Poison, Record
@@ -24,9 +24,8 @@ Partition = int
 Offset = int
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
-    """That an event is durable.
+class Ack(NamedTuple):
+    """That an event is durable. A tuple: one is made for each event.
 
     Attributes:
         topic: Where it was published.

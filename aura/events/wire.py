@@ -7,11 +7,12 @@ context is the header `traceparent`. Does not belong here: whether the data fits
 from __future__ import annotations
 
 import json
+import json.encoder
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aura.events.errors import EventInvalidError
 from aura.events.event import URN, Event
@@ -19,7 +20,28 @@ from aura.events.event import URN, Event
 CONTENT_TYPE = "application/json"
 TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def _json_encoder() -> Callable[[Any], str]:
+    """An encoder of compact JSON that refuses NaN.
+
+    `JSONEncoder.encode` makes a new encoder in C for each call, which takes as long as the encoding of an event; here
+    one is kept, where the interpreter has it.
+    """
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+    def refuse(value: object) -> None:
+        raise TypeError(f"{type(value).__name__} is no JSON type")
+
+    sort_keys = skip_keys = allow_nan = False
+    chunks = make(None, refuse, json.encoder.encode_basestring, None, ":", ",", sort_keys, skip_keys, allow_nan)
+    join = "".join
+    return lambda data: join(chunks(data, 0))
+
+
+_encode_json = _json_encoder()
 
 
 Headers = list[tuple[str, bytes]]
@@ -84,7 +106,7 @@ def encode_data(event: Event) -> bytes:
         if not texts.isascii():
             texts.encode()
         return _encode_json(event.data).encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise EventInvalidError(f"event {event.id!r} is not JSON in UTF-8: {error}") from error
 
 
@@ -95,7 +117,7 @@ def with_headers(event: Event, value: bytes) -> Message:
     headers = [
         *_constant_headers(event.type, event.version, event.source),
         ("ce_id", event.id.encode()),
-        ("ce_time", time.isoformat().encode()),
+        ("ce_time", _rfc3339(time)),
         ("ce_partitionkey", key),
     ]
     if event.subject is not None:
@@ -103,6 +125,13 @@ def with_headers(event: Event, value: bytes) -> Message:
     if event.traceparent is not None:
         headers.append(("traceparent", event.traceparent.encode()))
     return Message(key, headers, value, int(time.timestamp() * 1000), f"{event.source} {event.id}")
+
+
+def _rfc3339(time: datetime) -> bytes:
+    if time.tzinfo is UTC:
+        # Twice as fast as asking the time zone for its offset.
+        return f"{time.replace(tzinfo=None).isoformat()}+00:00".encode()
+    return time.isoformat().encode()
 
 
 def milliseconds(time: datetime) -> int:
