@@ -51,6 +51,11 @@ class Scan:
             found[subject][partition] = (max(first, end), last)
         return Scan(self.next, {name: ranges for name, ranges in found.items() if ranges})
 
+    def forgetting(self, partition: int) -> Scan:
+        """The scan without anything that was found in a partition, to read it anew."""
+        found = {name: {p: span for p, span in ranges.items() if p != partition} for name, ranges in self.found.items()}
+        return Scan({**self.next, partition: 0}, {name: ranges for name, ranges in found.items() if ranges})
+
     def pending(self, topic: str) -> Iterator[tuple[str, OffsetRange]]:
         """Each subject with a range of a partition that holds all its events that are not dealt with."""
         for subject, ranges in sorted(self.found.items()):
@@ -106,17 +111,13 @@ def look(
     begin, end = log.begin_offsets(topic), log.end_offsets(topic)
     poison: list[Poison] = []
     for partition in sorted(end):
-        at = scan.next.get(partition, 0)
-        if at > end[partition]:
-            found = {
-                subject: {p: r for p, r in ranges.items() if p != partition} for subject, ranges in scan.found.items()
-            }
-            at, scan = 0, Scan(scan.next, {subject: ranges for subject, ranges in found.items() if ranges})
-        stop = min(end[partition], max(at, begin[partition]) + limit)
-        for batch in _batches(log, topic, partition, max(at, begin[partition]), stop):
+        if scan.next.get(partition, 0) > end[partition]:
+            scan = scan.forgetting(partition)
+        at = max(scan.next.get(partition, 0), begin[partition])
+        scan = Scan({**scan.next, partition: at}, scan.found)
+        for batch in _batches(log, topic, partition, at, min(end[partition], at + limit)):
             scan = scan.after(partition, batch, subject_of)
             poison.extend(batch.poison)
-        scan = Scan({**scan.next, partition: max(scan.next.get(partition, 0), at, begin[partition])}, scan.found)
     return scan, poison
 
 

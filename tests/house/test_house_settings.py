@@ -92,3 +92,32 @@ def test_every_folder_of_a_project_finds_its_home(tmp_path):
     deep.mkdir(parents=True)
     assert find_home(deep) == tmp_path / ".aura"
     assert load_settings().home == tmp_path / ".aura"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("AURA_REDIS__URL", "redis://u:hunter2@h"), ("AURA_REDIS", '{"password": "hunter2", "urk": "x"}')],
+)
+def test_a_rejected_value_that_may_hold_a_password_is_not_repeated(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert "redis" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_the_digest_follows_the_sections_that_are_named_and_no_others(monkeypatch):
+    before = load_settings()
+    monkeypatch.setenv("AURA_TOPOLOGY__LANDMARKS", "7")
+    after = load_settings()
+    assert before.digest(["topology"]) != after.digest(["topology"])
+    assert before.digest(["experts"]) == after.digest(["experts"])
+
+
+def test_a_warm_pool_in_redis_needs_a_server(monkeypatch):
+    monkeypatch.setenv("AURA_TIERS__WARM_POOL", "redis")
+    with pytest.raises(SettingsError, match="AURA_REDIS__URL"):
+        load_settings()
+    monkeypatch.setenv("AURA_REDIS__URL", "redis://127.0.0.1:1/0")
+    assert load_settings().tiers.warm_pool == "redis"

@@ -247,6 +247,16 @@ def test_a_new_database_is_published_whole_and_its_artifacts_go_next_to_it(tmp_p
     assert client.get_experiment_by_name("costs").artifact_location == artifacts
 
 
+def test_every_asset_with_a_run_is_named_however_many_runs_others_have(tmp_path) -> None:
+    address = f"sqlite:///{tmp_path}/mlflow.db"
+    recorder = MlflowRecorder(address)
+    cost = Cost(datetime.now(UTC), 1.0, 1.0, 1, unavailable("none"), "VmHWM")
+    for subject in ("old", "busy", "busy", "busy"):
+        assert recorder.record(Record(subject, None, "run", "group", None, cost))
+    assert CostHistory(address).assets() == ["busy", "old"]
+    assert CostHistory(f"sqlite:///{tmp_path}/absent/mlflow.db").assets() == []
+
+
 RECORD_FIVE = """
 import sys
 from datetime import UTC, datetime
