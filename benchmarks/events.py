@@ -34,7 +34,7 @@ from pathlib import Path
 
 from events_crash import checker
 from events_crash.bugs import open_log
-from events_crash.environment import Environment, Report, Settings
+from events_crash.environment import ALL, Environment, Report, Settings
 from events_crash.plan import registry
 
 from aura.events.event import Event, new_event
@@ -109,7 +109,8 @@ def crash_figures(name: str, verdict: checker.Verdict, report: Report) -> Iterat
     """What a crash run found: everything that should be 0, then how long the recoveries took."""
     yield figure(f"{name}: acknowledged", verdict.acknowledged, "events", runs=[verdict.acknowledged])
     for victim, count in sorted(report.kills.items()):
-        yield figure(f"{name}: kills of the {victim}", count, "kills", runs=[count])
+        whom = victim if victim == ALL else f"the {victim}"
+        yield figure(f"{name}: kills of {whom}", count, "kills", runs=[count])
     for what in ("lost", "without_effect", "duplicates", "disordered", "unplanned"):
         count = getattr(verdict, what)
         yield figure(f"{name}: {what.replace('_', ' ')}", count, "events", goal=0, runs=[count])
