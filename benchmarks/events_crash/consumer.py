@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -50,7 +51,9 @@ def main() -> None:
         log, store, apply, group="crash", topic=chosen.topic, owner=chosen.name, lease_seconds=30, limit=2000
     )
     stop = chosen.folder / "stop-consumers"
-    while True:
+    # The death of the environment leaves nobody who would stop this.
+    environment = os.getppid()
+    while os.getppid() == environment:
         ending = stop.exists()
         try:
             moved = consumer.step().moved
