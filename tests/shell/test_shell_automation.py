@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.events import EngineEventData
+from shell_graph import changed
 
 from aura.corpus.registry import SourceRegistry
 from aura.corpus.sources import SourceSpec
@@ -155,6 +156,13 @@ def test_a_manifest_that_is_listed_again_with_the_same_content_requests_nothing(
     for _ in range(3):
         settled.made("corpus_manifest", "1")
         assert settled.ticks(2) == []
+
+
+def test_another_setting_recomputes_what_depends_on_it_and_nothing_else(settled, tmp_path):
+    assert settled.ticks(2) == []
+    settled.defs = build_defs(changed(Settings(home=tmp_path), topology={"landmarks": 7}))
+    assert settled.tick() == {"embedding_diagrams": {"a"}}
+    assert settled.ticks(2) == []
 
 
 def test_a_new_partition_is_followed_once_its_manifest_exists_and_never_before(timeline):
