@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 import uuid
@@ -36,6 +35,7 @@ from events_crash import checker
 from events_crash.bugs import open_log
 from events_crash.environment import ALL, Environment, Report, Settings
 from events_crash.plan import registry
+from report import Figure, as_json, figure, table, tell
 
 from aura.events.event import Event, new_event
 from aura.events.kafka_calls import KafkaAddress
@@ -43,7 +43,6 @@ from aura.events.kafka_log import POLL_EVERY, KafkaEventLog, producer_config
 from aura.events.topics import TOPICS, Topic
 from aura.services.recipes import RECIPES
 from aura.services.server import Server
-from aura.tiers.profile import machine_name
 
 PARTS = ("embedded", "kafka", "throughput")
 RESTART_GOAL = 1.0
@@ -59,28 +58,6 @@ BATCH = 5000
 """Events in one call of `EventLog.publish`, and records in one read."""
 TIMEOUT_SECONDS = 60.0
 
-Figure = dict[str, str | float | bool | list[float] | None]
-
-
-def figure(
-    name: str, value: float, unit: str, *, against: str | None = None, goal: float | None = None, runs: Sequence[float]
-) -> Figure:
-    """One figure of the report; `holds` is null without a goal."""
-    return {
-        "name": name,
-        "value": round(value, 4),
-        "unit": unit,
-        "against": against,
-        "goal": goal,
-        "holds": None if goal is None else value <= goal,
-        "runs": [round(each, 4) for each in runs],
-    }
-
-
-def said(text: str) -> None:
-    """Progress, apart from the report."""
-    print(text, file=sys.stderr, flush=True)
-
 
 def crash(
     settings: Settings, kills: int, events: int, broker: Server | None, broker_kills: int
@@ -95,7 +72,7 @@ def crash(
                 environment.kill_broker()
                 done += 1
             if number % 10 == 0:
-                said(f"{settings.topic}: {number} of {kills} kills, {environment.acknowledged()} events acknowledged")
+                tell(f"{settings.topic}: {number} of {kills} kills, {environment.acknowledged()} events acknowledged")
         environment.wait_for(events)
         environment.finish()
     log = open_log(settings.place, registry(settings.topic, settings.partitions))
@@ -107,19 +84,19 @@ def crash(
 
 def crash_figures(name: str, verdict: checker.Verdict, report: Report) -> Iterator[Figure]:
     """What a crash run found: everything that should be 0, then how long the recoveries took."""
-    yield figure(f"{name}: acknowledged", verdict.acknowledged, "events", runs=[verdict.acknowledged])
+    yield figure(f"{name}: acknowledged", [verdict.acknowledged], "events")
     for victim, count in sorted(report.kills.items()):
         whom = victim if victim == ALL else f"the {victim}"
-        yield figure(f"{name}: kills of {whom}", count, "kills", runs=[count])
+        yield figure(f"{name}: kills of {whom}", [count], "kills")
     for what in ("lost", "without_effect", "duplicates", "disordered", "unplanned"):
         count = getattr(verdict, what)
-        yield figure(f"{name}: {what.replace('_', ' ')}", count, "events", goal=0, runs=[count])
+        yield figure(f"{name}: {what.replace('_', ' ')}", [count], "events", goal=0)
     processes = [each for victim, some in report.recoveries.items() if victim != "broker" for each in some]
     goal = RESTART_GOAL if "broker" not in report.recoveries else None
-    yield figure(f"{name}: restart of a process, p99", p99(processes), "s", goal=goal, runs=processes)
+    yield figure(f"{name}: restart of a process, p99", processes, "s", value=p99(processes), goal=goal)
     if "broker" in report.recoveries:
         runs = report.recoveries["broker"]
-        yield figure(f"{name}: recovery from a broker's death, longest", max(runs), "s", goal=RECOVERY_GOAL, runs=runs)
+        yield figure(f"{name}: recovery from a broker's death, longest", runs, "s", value=max(runs), goal=RECOVERY_GOAL)
 
 
 def p99(values: Sequence[float]) -> float:
@@ -132,7 +109,7 @@ def p99(values: Sequence[float]) -> float:
 def broker(folder: Path) -> Iterator[Server]:
     """A real Kafka that ends with this program."""
     server = Server(RECIPES["kafka"], folder, tethered=True)
-    said("starting Kafka")
+    tell("starting Kafka")
     server.start()
     try:
         yield server
@@ -281,36 +258,21 @@ def throughput(server: Server, events: int, runs: int) -> Iterator[Figure]:
                 seconds[f"{side} publish"].append(published)
                 seconds[f"{side} publish, CPU"].append(cpu)
                 seconds[f"{side} read"].append(read)
-            said(f"{side}: {events / published:,.0f} events/s published, {events / read:,.0f} read")
+            tell(f"{side}: {events / published:,.0f} events/s published, {events / read:,.0f} read")
     for what, goal in (("publish", TIME_GOAL), ("publish, CPU", None), ("read", None)):
         bare, log_side = seconds[f"bare {what}"], seconds[f"log {what}"]
         over: Callable[[Sequence[float]], float] = statistics.median
         yield figure(
             TIME_OF[what],
-            over(log_side) / over(bare),
+            [ours / theirs for ours, theirs in zip(log_side, bare, strict=True)],
             "ratio",
+            value=over(log_side) / over(bare),
             against="bare confluent-kafka",
             goal=goal,
-            runs=[ours / theirs for ours, theirs in zip(log_side, bare, strict=True)],
         )
         for side, measured in (("EventLog", log_side), ("bare confluent-kafka", bare)) if "CPU" not in what else ():
             rates = [events / each for each in measured]
-            yield figure(f"{side}: {what}", over(rates), "events/s", runs=rates)
-
-
-def show(figures: Sequence[Figure]) -> None:
-    """Print the figures as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("what", "value", "unit", "goal", "holds", "runs", title=machine_name())
-    for each in figures:
-        runs = [float(str(value)) for value in each["runs"]] if isinstance(each["runs"], list) else []
-        spread = f"{min(runs):,.3g} to {max(runs):,.3g} in {len(runs)}" if len(runs) > 1 else ""
-        goal = "" if each["goal"] is None else f"<= {each['goal']:g}"
-        holds = {True: "yes", False: "no", None: ""}[each["holds"]]  # type: ignore[index]
-        table.add_row(str(each["name"]), f"{each['value']:,g}", str(each["unit"]), goal, holds, spread)
-    Console().print(table)
+            yield figure(f"{side}: {what}", rates, "events/s")
 
 
 def main() -> None:
@@ -344,9 +306,9 @@ def main() -> None:
             with broker(folder / "measured") as server:
                 figures += throughput(server, chosen.events, chosen.runs)
     if chosen.json:
-        print(json.dumps({"benchmark": "events", "machine": machine_name(), "figures": figures}, indent=1))
+        as_json("events", figures)
     else:
-        show(figures)
+        table(figures)
 
 
 if __name__ == "__main__":
