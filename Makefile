@@ -13,7 +13,7 @@ demo: $(READY)  ## Turn a real corpus into embeddings, diagrams, routing tables 
 
 # Two workers with one thread each: more threads than cores wait for each other, and each worker holds a torch of its own.
 test: $(READY) browser servers  ## Run all tests (ARGS="-k name" for some)
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term $(ARGS)
 
 up: $(READY)  ## Start the development stack on loopback: store owner, Dagster, MLflow, dashboard
 	@$(BIN)/aura up
