@@ -63,6 +63,10 @@ class BufferedEventLog:
         """The topics."""
         return self._log.registry
 
+    def identity(self, topic: str) -> str:
+        """Name of the topic's log on Kafka; see `EventLog.identity`."""
+        return self._log.identity(topic)
+
     @property
     def waiting(self) -> int:
         """Events in the outbox."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 1.0
 """The client library reports its own time-out a little late."""
+MASK = 0xFFFFFFFFFFFFFFFF
+"""The halves of a topic's id come as signed 64-bit numbers."""
 
 Answer = TypeVar("Answer")
 
@@ -35,6 +37,7 @@ class KafkaAdministration:
         self._lock = threading.Lock()
         self._client: AdminClient | None = None
         self._known: set[str] = set()
+        self._identities: dict[str, str] = {}
 
     def _ask(self, ask: Callable[[AdminClient, Deadline], Answer], deadline: Deadline | None = None) -> Answer:
         chosen = deadline or Deadline(self._timeout)
@@ -87,6 +90,20 @@ class KafkaAdministration:
 
         return self._ask(ask, deadline)
 
+    def identity(self, topic: Topic) -> str:
+        """The cluster's id and the topic's, which is another one each time that the topic is created.
+
+        A broker that gives topics no id (before Kafka 2.8) is known by the cluster and the topic's name.
+
+        Raises:
+            LogUnavailableError: The broker did not answer.
+        """
+        if topic.name not in self._identities:
+            deadline = Deadline(self._timeout)
+            self.ensure(topic, deadline)
+            self._identities[topic.name] = self._ask(lambda client, left: _identity(client, topic.name, left), deadline)
+        return self._identities[topic.name]
+
     def delete_before(self, topic: Topic, offsets: Mapping[int, int]) -> None:
         """Delete the records before these offsets."""
         from confluent_kafka import TopicPartition
@@ -130,6 +147,18 @@ def _found(client: AdminClient, topic: str, deadline: Deadline) -> int | None:
     if found.error is not None or any(partition.leader < 0 for partition in found.partitions.values()):
         raise PassingError(f"the topic {topic} has no leader yet")
     return len(found.partitions)
+
+
+def _identity(client: AdminClient, topic: str, deadline: Deadline) -> str:
+    from confluent_kafka import TopicCollection
+
+    left = deadline.remaining()
+    cluster = client.describe_cluster(request_timeout=left).result(left + GRACE_SECONDS).cluster_id
+    left = deadline.remaining()
+    described = client.describe_topics(TopicCollection([topic]), request_timeout=left)[topic]
+    number = described.result(left + GRACE_SECONDS).topic_id
+    high, low = number.get_most_significant_bits(), number.get_least_significant_bits()
+    return f"{cluster}/{high & MASK:016x}{low & MASK:016x}" if high or low else f"{cluster}/{topic}"
 
 
 def _create(client: AdminClient, topic: Topic, deadline: Deadline) -> None:

@@ -144,6 +144,10 @@ class KafkaEventLog:
         """The topics."""
         return self._registry
 
+    def identity(self, topic: str) -> str:
+        """The cluster's id and the topic's; see `EventLog.identity`."""
+        return self._administration.identity(self._registry.get(topic))
+
     def close(self) -> None:
         """Close the connections."""
         self._readers.close()

@@ -65,6 +65,16 @@ class EventLog(Protocol):
         """The topics."""
         ...
 
+    def identity(self, topic: str) -> str:
+        """Name of this very log of a topic: another one for a log that was made anew at the same address.
+
+        Offsets mean something only together with it. It is asked for once and kept as long as this object is open.
+
+        Raises:
+            LogUnavailableError: The log did not answer.
+        """
+        ...
+
     def publish(self, topic: str, events: Sequence[Event]) -> list[Ack]:
         """Append events; returns once all are durable, one acknowledgement per event in order.
 

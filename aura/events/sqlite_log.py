@@ -25,7 +25,7 @@ from aura.events.sqlite_file import connect, transaction
 from aura.events.topics import TOPICS, Topic, TopicRegistry
 from aura.events.wire import Headers, Message, milliseconds
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TABLES = """
 CREATE TABLE IF NOT EXISTS log_partition (
     topic TEXT, partition INTEGER, begin_offset INTEGER NOT NULL, end_offset INTEGER NOT NULL,
@@ -38,6 +38,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS record_identity ON record (topic, identity);
 CREATE TABLE IF NOT EXISTS group_offset (
     name TEXT, topic TEXT, partition INTEGER, offset INTEGER NOT NULL,
     PRIMARY KEY (name, topic, partition)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS log_identity (name TEXT PRIMARY KEY) WITHOUT ROWID;
+INSERT INTO log_identity SELECT lower(hex(randomblob(16))) WHERE NOT EXISTS (SELECT 1 FROM log_identity);
 """
 LOOKUP = 500
 """Identities per look-up; SQLite takes a limited number of parameters."""
@@ -89,6 +91,7 @@ class SqliteEventLog:
         self._read_lock = threading.Lock()
         self._writer = self._connect()
         self._reader = self._connect()
+        self._identity = str(self._rows("SELECT name FROM log_identity")[0][0])
 
     def _connect(self) -> sqlite3.Connection:
         return connect(self.path, TABLES, version=SCHEMA_VERSION, timeout_seconds=self._timeout)
@@ -97,6 +100,11 @@ class SqliteEventLog:
     def registry(self) -> TopicRegistry:
         """The topics."""
         return self._registry
+
+    def identity(self, topic: str) -> str:
+        """Random name that the file was given when it was made; see `EventLog.identity`."""
+        self._registry.get(topic)
+        return self._identity
 
     def close(self) -> None:
         """Close the file."""

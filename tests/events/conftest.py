@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 @dataclass
 class Adapter:
-    """One adapter: `open` opens a log, `put` puts bytes into a partition behind its back, `place` is where it is."""
+    """One adapter: `open` opens a log, `put` puts bytes into a partition behind its back, `place` is where it is.
+
+    `destroy` takes a topic away, as if it had never been there; on SQLite the whole log.
+    """
 
     open: Callable[..., EventLog]
     put: Callable[..., None]
+    destroy: Callable[[str], None]
     place: str
 
 
@@ -56,6 +61,18 @@ def _put_into_kafka(address):
     return put
 
 
+def _destroy_on_kafka(address):
+    def destroy(topic):
+        from confluent_kafka.admin import AdminClient
+
+        client = AdminClient({"bootstrap.servers": address})
+        client.delete_topics([topic], operation_timeout=20)[topic].result(20)
+        while topic in client.list_topics(timeout=20).topics:
+            time.sleep(0.05)
+
+    return destroy
+
+
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.servers)])
 def adapter(request, tmp_path):
     """Each adapter in turn."""
@@ -70,6 +87,7 @@ def adapter(request, tmp_path):
         yield Adapter(
             lambda registry, **more: kept(SqliteEventLog(path, registry=registry, **more)),
             _put_into_sqlite(path),
+            lambda topic: [each.unlink() for each in tmp_path.glob("log.db*")],
             str(path),
         )
     else:
@@ -79,6 +97,7 @@ def adapter(request, tmp_path):
                 KafkaEventLog(KafkaAddress(address), registry=registry, timeout_seconds=30, **more)
             ),
             _put_into_kafka(address),
+            _destroy_on_kafka(address),
             address,
         )
     for log in opened:

@@ -52,7 +52,21 @@ def test_a_range_that_failed_too_often_waits_for_further_events_and_is_part_of_t
     decision = decide(events(0, 5), attempts, now=10_000, policy=POLICY)
     assert isinstance(decision, Wait)
     assert decision.given_up
-    assert decide(events(0, 6), attempts, now=10_000, policy=POLICY) == Launch(events(0, 6), 1)
+    assert isinstance(decide(events(0, 6), attempts, now=3 + 239, policy=POLICY), Wait)
+    assert decide(events(0, 6), attempts, now=3 + 240, policy=POLICY) == Launch(events(0, 6), 1)
+
+
+def test_a_lasting_fault_under_steady_traffic_is_tried_ever_more_rarely_up_to_a_longest_wait():
+    attempts, now, waits = [], 0.0, []
+    for end in range(1, 12):
+        decision = decide(events(0, end), attempts, now=now, policy=POLICY)
+        while isinstance(decision, Wait):
+            now += 1
+            decision = decide(events(0, end), attempts, now=now, policy=POLICY)
+        waits.append(now - attempts[-1].ended_at if attempts else 0.0)
+        attempts.append(Attempt(decision.events, decision.number, Outcome.FAILED, ended_at=now))
+    assert waits[:5] == [0.0, 60.0, 120.0, 240.0, 480.0]
+    assert waits[-1] == POLICY.longest_wait_seconds
 
 
 def test_attempts_at_another_partition_do_not_count():
@@ -115,7 +129,7 @@ def test_every_event_is_in_exactly_one_successful_range_once_the_world_is_calm(h
     world.event()
     for _ in range(4 * POLICY.attempts):
         world.success()
-        world.now += 1000
+        world.now += POLICY.longest_wait_seconds
         world.look()
     ranges = [each.events for each in world.attempts if each.outcome is Outcome.SUCCEEDED]
     assert sorted(offset for each in ranges for offset in range(each.first, each.end)) == list(range(world.end))

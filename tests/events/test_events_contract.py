@@ -316,6 +316,21 @@ def test_two_consumers_of_a_group_share_the_partitions_and_no_effect_is_doubled(
     assert steps["one"].applied + steps["two"].applied == 400
 
 
+def test_a_log_keeps_its_identity_until_it_is_made_anew(adapter):
+    topic, registry = own_topic()
+    first = adapter.open(registry)
+    first.publish(topic.name, [corpus_event("a", 1)])
+    identity = first.identity(topic.name)
+    assert adapter.open(registry).identity(topic.name) == identity
+    with pytest.raises(UnknownTopicError):
+        first.identity("nowhere")
+    first.close()
+    adapter.destroy(topic.name)
+    anew = adapter.open(registry)
+    assert anew.identity(topic.name) != identity
+    assert set(anew.end_offsets(topic.name).values()) == {0}
+
+
 @pytest.mark.servers
 def test_a_kafka_topic_with_other_partitions_is_refused(adapter):
     topic, registry = own_topic(partitions=2)

@@ -69,7 +69,7 @@ def test_an_invalid_event_never_waits(no_kafka):
 
 def test_a_read_while_kafka_is_down_is_an_error_and_not_an_empty_read(no_kafka):
     log, topic = no_kafka
-    for call in (log.end_offsets, lambda topic: log.read(topic, 0, 0), lambda topic: log.lag("g", topic)):
+    for call in (log.end_offsets, log.identity, lambda topic: log.read(topic, 0, 0), lambda topic: log.lag("g", topic)):
         with pytest.raises(LogUnavailableError, match=r"Kafka at 127\.0\.0\.1:\d+ did not answer.*`aura status`"):
             call(topic)
 

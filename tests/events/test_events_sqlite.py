@@ -70,6 +70,21 @@ def test_a_file_that_is_no_log_or_a_newer_one_is_refused(tmp_path):
         SqliteEventLog(tmp_path / "newer.db")
 
 
+def test_a_log_from_before_logs_had_an_identity_gets_one_and_keeps_its_events(tmp_path):
+    topic, registry = own_topic()
+    older = SqliteEventLog(tmp_path / "log.db", registry=registry)
+    older.publish(topic.name, [corpus_event("a", 1)])
+    older._writer.executescript("DROP TABLE log_identity; PRAGMA user_version=1;")
+    older.close()
+    names = set()
+    for _ in range(2):
+        log = SqliteEventLog(tmp_path / "log.db", registry=registry)
+        names.add(log.identity(topic.name))
+        assert len(read_all(log, topic.name)[0]) == 1
+        log.close()
+    assert len(names) == 1
+
+
 def test_what_a_consumer_has_seen_is_forgotten_behind_the_window(tmp_path):
     store = ConsumerStore(tmp_path / "effects.db")
     lease = store.acquire("g", "t", 0, owner="o", seconds=100)
