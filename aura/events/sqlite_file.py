@@ -57,8 +57,9 @@ def _make(connection: sqlite3.Connection, path: Path, tables: str, version: int,
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """A transaction that may write; it is durable when this returns, and nothing of it is left after an error."""
-    connection.execute("BEGIN IMMEDIATE")
     try:
+        # Within, since an interrupt can come between this and what follows.
+        connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("COMMIT")
     finally:

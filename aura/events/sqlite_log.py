@@ -45,15 +45,14 @@ LOOKUP = 500
 """Identities per look-up; SQLite takes a limited number of parameters."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Request:
-    """What one thread wants appended; `acks` or `error` is the answer."""
+    """What one thread wants appended; `acks` (once it is durable) or `error` is the answer."""
 
     topic: Topic
     messages: Sequence[Message]
     acks: list[Ack] = field(default_factory=list)
     error: Exception | None = None
-    done: bool = False
 
 
 class SqliteEventLog:
@@ -122,25 +121,31 @@ class SqliteEventLog:
             self._waiting.append(request)
         with self._write_lock:
             # Whoever had the lock before may have written this request together with its own.
-            if not request.done:
-                with self._waiting_lock:
-                    together, self._waiting = self._waiting, []
-                self._write(together)
+            if not request.acks and request.error is None:
+                self._write(request)
         if request.error is not None:
             raise request.error
         return request.acks
 
-    def _write(self, requests: Sequence[_Request]) -> None:
+    def _write(self, own: _Request) -> None:
+        """Write a request and all that wait, and answer each.
+
+        An interrupt (KeyboardInterrupt, or another BaseException) ends this thread's call alone: the other requests
+        stay unanswered, and each is written again by its own thread; what was durable already is recognised.
+        """
+        requests = [own]
         try:
+            with self._waiting_lock:
+                waiting, self._waiting = self._waiting, []
+            # It does not wait any more where the thread that had taken it was interrupted.
+            requests = waiting if own in waiting else [*waiting, own]
             with self._writing() as connection:
-                for request in requests:
-                    request.acks = list(_append(connection, request.topic, request.messages))
+                found = [list(_append(connection, request.topic, request.messages)) for request in requests]
+            for request, acks in zip(requests, found, strict=True):
+                request.acks = acks
         except Exception as error:  # noqa: BLE001  each thread that waits is told
             for request in requests:
                 request.error = error
-        finally:
-            for request in requests:
-                request.done = True
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

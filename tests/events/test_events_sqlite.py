@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import sqlite3
 import threading
 
 import pytest
-from events_samples import corpus_event, own_topic, read_all
+from events_samples import corpus_event, number_of, own_topic, read_all
 
 from aura.events.errors import LogUnavailableError
 from aura.events.leases import SEEN_WINDOW, ConsumerStore
@@ -38,6 +39,46 @@ def test_what_threads_publish_while_one_commits_goes_into_one_commit(opened, tmp
     assert statements.count("BEGIN IMMEDIATE") == 2
     assert len(read_all(log, topic)[0]) == 12
     other.close()
+
+
+class Interrupt(BaseException):
+    """What ends a thread from outside, as KeyboardInterrupt does."""
+
+
+def test_an_interrupt_in_the_thread_that_commits_for_others_gives_no_acknowledgement_of_what_is_not_there(
+    opened, tmp_path
+):
+    log, topic = opened
+    outcomes, writers = {}, []
+
+    def publish(number):
+        try:
+            outcomes[number] = log.publish(topic, [corpus_event("a", number)])
+        except BaseException as error:  # noqa: BLE001  how the thread ended is what is looked at
+            outcomes[number] = error
+
+    other = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    log._writer.set_trace_callback(lambda _: writers.append(threading.get_ident()))
+    threads = [threading.Thread(target=publish, args=[number]) for number in range(6)]
+    with log._write_lock:
+        for thread in threads:
+            thread.start()
+        while len(log._waiting) < 6:
+            threading.Event().wait(0.01)
+    while not writers:
+        threading.Event().wait(0.01)
+    # One thread writes for all and waits for the file; the interrupt reaches it as soon as it has the file.
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(writers[0]), ctypes.py_object(Interrupt))
+    other.execute("COMMIT")
+    for thread in threads:
+        thread.join()
+    other.close()
+    interrupted = [number for number, outcome in outcomes.items() if isinstance(outcome, Interrupt)]
+    assert len(interrupted) == 1
+    found = {number_of(record): record.offset for record in read_all(log, topic)[0]}
+    assert found == {number: outcome[0].offset for number, outcome in outcomes.items() if number not in interrupted}
+    assert log.publish(topic, [corpus_event("a", interrupted[0])])[0].offset == 5
 
 
 def test_an_acknowledged_event_is_synced(opened):
