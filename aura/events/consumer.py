@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from aura.events.errors import EventError, FencedError, LeaseHeldError, OffsetExpiredError
+from aura.events.errors import EventError, FencedError, LeaseHeldError, LogUnavailableError, OffsetExpiredError
 from aura.events.event import Event, Poison, Record
 from aura.events.leases import ConsumerStore, Lease
 from aura.events.log import Batch, EventLog
@@ -86,6 +86,7 @@ class Consumer:
         owner: str,
         lease_seconds: float = 30.0,
         limit: int = 1000,
+        effects: Sequence[str] = (),
     ) -> None:
         """Prepare to consume.
 
@@ -98,6 +99,8 @@ class Consumer:
             owner: Name of this member, unique among those alive.
             lease_seconds: After this time without a sign of life another member takes over.
             limit: Records per transaction.
+            effects: Tables that hold nothing but what the group made of the topic: they are emptied when the log was
+                made anew. Without them what was made of the old log stays.
         """
         self._log = log
         self._store = store
@@ -107,6 +110,8 @@ class Consumer:
         self._owner = owner
         self._lease_seconds = lease_seconds
         self._limit = limit
+        self._effects = tuple(effects)
+        self._identity: str | None = None
         self._leases: dict[int, Lease] = {}
         self._told: dict[int, int] | None = None
 
@@ -114,7 +119,8 @@ class Consumer:
         """Process up to `limit` records of each partition that is free.
 
         Raises:
-            LogUnavailableError: The log did not answer; nothing is lost, call again.
+            LogUnavailableError: The log did not answer; nothing is lost, call again. Or it was made anew since it was
+                opened: open it again.
         """
         done = Step()
         for partition in range(self._topic.partitions):
@@ -133,10 +139,24 @@ class Consumer:
         lease = self._leases.get(partition)
         if lease is None or self._store.seconds_left(lease) < self._lease_seconds / 2:
             self._leases.pop(partition, None)
+            self._check_log()
             lease = self._leases[partition] = self._store.acquire(
                 self._group, self._topic.name, partition, owner=self._owner, seconds=self._lease_seconds
             )
         return lease
+
+    def _check_log(self) -> None:
+        """Make sure that the group's offsets belong to this log, beginning anew where they belong to an earlier one."""
+        group, topic = self._group, self._topic.name
+        identity = self._log.identity(topic)
+        if self._identity is None:
+            if self._store.adopt(group, topic, identity, self._effects):
+                logger.warning("%s starts over with %s: its log was made anew (it is %s now).", group, topic, identity)
+            self._identity = identity
+        elif self._store.log_identity(group, topic) != identity:
+            raise LogUnavailableError(
+                f"The log of {topic} that {group} reads was made anew since it was opened: open it again."
+            )
 
     def catch_up(self) -> Step:
         """Step until nothing is left to do."""

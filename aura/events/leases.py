@@ -22,7 +22,7 @@ from aura.events.errors import FencedError, LeaseHeldError, LogUnavailableError
 from aura.events.event import Record
 from aura.events.sqlite_file import connect, transaction
 
-TABLES_VERSION = 1
+TABLES_VERSION = 2
 TABLES = """
 CREATE TABLE IF NOT EXISTS consumer_lease (
     name TEXT, topic TEXT, partition INTEGER, owner TEXT NOT NULL, generation INTEGER NOT NULL, expires REAL NOT NULL,
@@ -33,6 +33,8 @@ CREATE TABLE IF NOT EXISTS consumer_offset (
 CREATE TABLE IF NOT EXISTS consumer_seen (
     name TEXT, topic TEXT, partition INTEGER, identity TEXT, offset INTEGER NOT NULL,
     PRIMARY KEY (name, topic, partition, identity)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS consumer_log (
+    name TEXT, topic TEXT, identity TEXT NOT NULL, PRIMARY KEY (name, topic)) WITHOUT ROWID;
 """
 SEEN_WINDOW = 100_000
 """A repeated event is recognised up to this many offsets behind the first; a producer repeats one within seconds."""
@@ -231,14 +233,44 @@ class ConsumerStore:
         Its leases end: who held one has to acquire it again.
         """
         with self._transaction():
-            for table in effects:
-                self._connection.execute(f"DELETE FROM {table}")  # noqa: S608  the caller's constant
-            for table in ("consumer_offset", "consumer_seen"):
-                self._connection.execute(f"DELETE FROM {table} WHERE name = ? AND topic = ?", (group, topic))  # noqa: S608
-            self._connection.execute(
-                "UPDATE consumer_lease SET expires = 0, generation = generation + 1 WHERE name = ? AND topic = ?",
-                (group, topic),
-            )
+            self._restart(group, topic, effects)
+            self._connection.execute("DELETE FROM consumer_seen WHERE name = ? AND topic = ?", (group, topic))
+
+    def _restart(self, group: str, topic: str, effects: Sequence[str]) -> None:
+        for table in effects:
+            self._connection.execute(f"DELETE FROM {table}")  # noqa: S608  the caller's constant
+        self._connection.execute("DELETE FROM consumer_offset WHERE name = ? AND topic = ?", (group, topic))
+        self._connection.execute(
+            "UPDATE consumer_lease SET expires = 0, generation = generation + 1 WHERE name = ? AND topic = ?",
+            (group, topic),
+        )
+
+    def log_identity(self, group: str, topic: str) -> str | None:
+        """Identity of the log that the group's offsets belong to; None where it is not known."""
+        found = self.rows("SELECT identity FROM consumer_log WHERE name = ? AND topic = ?", (group, topic))
+        return str(found[0][0]) if found else None
+
+    def adopt(self, group: str, topic: str, identity: str, effects: Sequence[str] = ()) -> bool:
+        """Note which log the group reads; take the group back to the beginning if it is another one than before.
+
+        Then its leases end, and the tables of its effects are emptied. Where none are named, what was applied from the
+        old log stays applied: an event that is in the new one as well has no second effect.
+
+        Returns:
+            Whether the group begins anew.
+        """
+        with self._transaction():
+            before = self.log_identity(group, topic)
+            if before == identity:
+                return False
+            self._connection.execute("INSERT OR REPLACE INTO consumer_log VALUES (?, ?, ?)", (group, topic, identity))
+            if before is None:
+                return False
+            self._restart(group, topic, effects)
+            # The old log's offsets say nothing about distances in the new one: all of it counts as its beginning.
+            seen = "DELETE FROM consumer_seen" if effects else "UPDATE consumer_seen SET offset = 0"
+            self._connection.execute(f"{seen} WHERE name = ? AND topic = ?", (group, topic))
+            return True
 
     def rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
         """Read from the effects."""

@@ -154,7 +154,15 @@ class ReadModels:
         tables = "".join(projection.statements() for projection in projections.values())
         self._store = ConsumerStore(path, tables=tables)
         self._consumers = {
-            name: Consumer(log, self._store, each.apply, group=each.group, topic=each.topic, owner=owner)
+            name: Consumer(
+                log,
+                self._store,
+                each.apply,
+                group=each.group,
+                topic=each.topic,
+                owner=owner,
+                effects=tuple(each.tables),
+            )
             for name, each in projections.items()
         }
 

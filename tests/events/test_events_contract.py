@@ -14,7 +14,14 @@ import pytest
 from events_samples import START, corpus_event, number_of, own_topic, read_all
 
 from aura.events.consumer import Consumer, RecordRejectedError
-from aura.events.errors import EventInvalidError, FencedError, LeaseHeldError, OffsetExpiredError, UnknownTopicError
+from aura.events.errors import (
+    EventInvalidError,
+    FencedError,
+    LeaseHeldError,
+    LogUnavailableError,
+    OffsetExpiredError,
+    UnknownTopicError,
+)
 from aura.events.leases import ConsumerStore
 from aura.events.topics import Topic, TopicRegistry
 
@@ -195,6 +202,25 @@ def test_a_consumer_goes_on_where_its_effects_end_and_the_log_knows_its_lag(adap
     consumer.release()
     assert consumer_of(log, store, topic, "two").catch_up().applied == 10
     assert store.rows("SELECT count(*), count(DISTINCT number) FROM effect") == [(60, 60)]
+
+
+def test_a_consumer_starts_over_with_a_log_that_was_made_anew_and_repeats_no_effect(adapter, tmp_path, caplog):
+    topic, registry = own_topic(partitions=1)
+    first, store = adapter.open(registry), ConsumerStore(tmp_path / "effects.db", tables=EFFECTS)
+    first.publish(topic.name, [corpus_event("a", number) for number in range(5)])
+    stale = consumer_of(first, store, topic)
+    stale.catch_up()
+    adapter.destroy(topic.name)
+    log = adapter.open(registry)
+    log.publish(topic.name, [corpus_event("a", number) for number in range(3, 9)])
+    step = consumer_of(log, store, topic).catch_up()
+    assert (step.applied, step.repeated, store.position("g", topic.name, 0)) == (4, 2, 6)
+    assert store.rows("SELECT number FROM effect ORDER BY id") == [(number,) for number in range(9)]
+    assert "g starts over" in caplog.text
+    stale.release()
+    with pytest.raises(LogUnavailableError, match="made anew"):
+        stale.catch_up()
+    assert consumer_of(log, store, topic).catch_up().moved is False
 
 
 def test_poison_goes_to_the_dead_letters_and_stops_nothing(adapter, tmp_path):

@@ -49,6 +49,24 @@ def test_the_corpus_model_holds_the_latest_state_of_each_item(log, models):
     assert second["at"] == (START + timedelta(seconds=2)).isoformat()
 
 
+def test_a_model_of_a_log_that_was_made_anew_holds_nothing_of_the_old_one(log, tmp_path):
+    log.publish("corpus.items", [corpus(1, "a", ["x", "y"])])
+    anew = SqliteEventLog(tmp_path / "anew.db")
+    anew.publish("corpus.items", [corpus(1, "a", ["x", "y"]), corpus(2, "c", ["z"])])
+    digests = []
+    for each in (log, anew, anew):
+        models = ReadModels(each, tmp_path / "models.db", owner="tests")
+        models.catch_up("corpus_state")
+        digests.append(models.digest("corpus_state"))
+        found = [(row["source"], row["item"]) for row in models.rows("corpus_item")]
+        events = {row["source"]: row["events"] for row in models.rows("corpus_source")}
+        models.close()
+    assert found == [("a", "x"), ("a", "y"), ("c", "z")]
+    assert events == {"a": 1, "c": 1}
+    assert digests[0] != digests[1] == digests[2]
+    anew.close()
+
+
 def operations(number, *rows):
     names = ("key", "tier", "gets", "puts", "promotions", "demotions")
     counts = [dict(zip(names, row, strict=True)) for row in rows]

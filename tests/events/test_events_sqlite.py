@@ -9,6 +9,7 @@ import threading
 import pytest
 from events_samples import corpus_event, number_of, own_topic, read_all
 
+from aura.events.consumer import Consumer
 from aura.events.errors import LogUnavailableError
 from aura.events.leases import SEEN_WINDOW, ConsumerStore
 from aura.events.sqlite_log import SqliteEventLog
@@ -124,6 +125,20 @@ def test_a_log_from_before_logs_had_an_identity_gets_one_and_keeps_its_events(tm
         assert len(read_all(log, topic.name)[0]) == 1
         log.close()
     assert len(names) == 1
+
+
+def test_a_store_from_before_logs_had_an_identity_goes_on_where_it_was(tmp_path):
+    topic, registry = own_topic(partitions=1)
+    log, store = SqliteEventLog(tmp_path / "log.db", registry=registry), ConsumerStore(tmp_path / "effects.db")
+    log.publish(topic.name, [corpus_event("a", number) for number in range(5)])
+    Consumer(log, store, lambda *_: None, group="g", topic=topic.name, owner="o").catch_up()
+    store._connection.executescript("DROP TABLE consumer_log; PRAGMA user_version=1;")
+    store.close()
+    store = ConsumerStore(tmp_path / "effects.db")
+    assert Consumer(log, store, lambda *_: None, group="g", topic=topic.name, owner="o").catch_up().moved is False
+    assert store.position("g", topic.name, 0) == 5
+    log.close()
+    store.close()
 
 
 def test_what_a_consumer_has_seen_is_forgotten_behind_the_window(tmp_path):
