@@ -25,7 +25,7 @@ from sensors.dead_runs import dead_runs
 from sensors.memory_operations import memory_operations
 from sensors.run_failures import run_failures
 from sensors.sources import source_partitions
-from sensors.waiting_lineage import waiting_lineage
+from sensors.waiting_writes import waiting_writes
 
 ASSETS = (
     corpus.corpus_manifest,
@@ -98,7 +98,7 @@ def _watchers() -> list[dg.SensorDefinition]:
         corpus_items(jobs.corpus, events.corpus_items.key, sources, events.requested_events),
         memory_operations(jobs.placement, dg.AssetKey("tier_placement")),
         run_failures,
-        waiting_lineage,
+        waiting_writes,
         dead_runs,
     ]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from aura.events.errors import EventError
-from aura.graph.lineage import StoredSize, placed
+from aura.graph.lineage import StoredSize, decided, materialization_node, placed
 from aura.graph.model import Write
 from aura.tiers.catalog import Catalog
 from aura.tiers.placement import plan_and_apply
@@ -95,7 +96,16 @@ def tier_placement(
             "before_and_after": picture(plot_placement(placement), "bytes per tier and latency, before and after"),
             **heard,
         },
-        lineage=lambda _: _whereabouts(store),
+        lineage=lambda version: [
+            *_whereabouts(store),
+            *decided(
+                f"placement/{context.run.run_id}",
+                about=materialization_node(version),
+                outcome=f"{placement.moves.promoted} objects promoted, {placement.moves.demoted} demoted",
+                reason=placement.basis,
+                at=datetime.now(UTC),
+            ),
+        ],
     )
 
 

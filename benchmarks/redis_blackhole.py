@@ -1,8 +1,8 @@
-"""What a Redis in a black hole costs its callers, with a deadline, a retry and a breaker in front of each call.
+"""What a Redis in a black hole costs who reads from the warm pool of the tiers, with a breaker in front of each call.
 
 A real Redis is started behind a proxy that stops passing bytes on without telling anyone, and later begins again. A
-caller reads a key every few milliseconds throughout: deadline 0.5 s, two attempts of 0.2 s, a breaker that opens after
-5 failures in a row and tries again every 3 s. The same caller without the breaker is measured beside it.
+caller reads one copy from the pool every few milliseconds throughout: time-outs of 0.5 s, a breaker that opens after 3
+failures in a row and tries again every 3 s. The same caller without the breaker is measured beside it.
 
     python benchmarks/redis_blackhole.py [--silent SECONDS] [--every SECONDS] [--json]
 """
@@ -19,23 +19,29 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
+from redis import RedisError
 from report import PROJECT, Figure, as_json, figure, table, tell
 
 from aura.resilience.breaker import BreakerState, CircuitBreaker
 from aura.services.recipes import RECIPES
 from aura.services.server import Server
+from aura.tiers.codec import encode
+from aura.tiers.copies import Record
+from aura.tiers.moving import copy_into
+from aura.tiers.redis_pool import FAILURES, RedisTier
+from aura.tiers.store import RedisAddress
 
-# The proxy and the call are those of the tests: the figures are about what is asserted there.
+# The proxy is that of the tests.
 sys.path.insert(0, str(PROJECT / "tests" / "resilience"))
 from resilience_fault_proxy import FaultProxy
-from resilience_guarded_redis import GuardedRedis
 
 RESET_SECONDS = 3.0
-FAILURES = 5
 NEVER = 10**9
 HEALTHY_SECONDS = 3.0
 PATIENCE_SECONDS = 60.0
 CALL_GOAL_SECONDS = 1.0
+PAYLOAD_BYTES = 64 * 1024
+CAPACITY_BYTES = 2**20
 RECOVERY_GOAL_SECONDS = 5.0
 
 
@@ -56,14 +62,10 @@ class Silence:
     recovery: float = 0.0
 
 
-def call(client: GuardedRedis, every: float) -> tuple[float, bool]:
+def call(pool: RedisTier, record: Record, every: float) -> tuple[float, bool]:
     """Read once; returns the seconds and whether an answer came."""
     started = time.perf_counter()
-    try:
-        client.get("aura:benchmark")
-        answered = True
-    except Exception:  # noqa: BLE001  whatever it is, the caller has no answer
-        answered = False
+    answered = pool.read(record) is not None
     seconds = time.perf_counter() - started
     time.sleep(max(0.0, every - seconds))
     return seconds, answered
@@ -73,25 +75,27 @@ def measure(server: Server, failures: int, silent_seconds: float, every: float) 
     """Read before, during and after a black hole."""
     met = Silence()
     place = urlsplit(server.address)
-    breaker = CircuitBreaker("Redis", failures, RESET_SECONDS)
-    with FaultProxy(place.hostname, place.port) as proxy:
-        client = GuardedRedis(proxy.port, breaker)
+    breaker = CircuitBreaker("Redis", failures, RESET_SECONDS, on=(RedisError, OSError))
+    with FaultProxy(place.hostname, place.port) as proxy, tempfile.TemporaryDirectory() as name:
+        address = RedisAddress(f"redis://127.0.0.1:{proxy.port}/0")
+        pool = RedisTier(address, Path(name), CAPACITY_BYTES, breaker)
+        record = copy_into(pool, "benchmark", encode(bytes(PAYLOAD_BYTES)))
         end = time.perf_counter() + HEALTHY_SECONDS
         while time.perf_counter() < end:
-            met.healthy_calls.append(call(client, every)[0])
+            met.healthy_calls.append(call(pool, record, every)[0])
         proxy.silence()
         end = time.perf_counter() + silent_seconds
         while time.perf_counter() < end:
-            met.calls.append(call(client, every)[0])
+            met.calls.append(call(pool, record, every)[0])
             if breaker.reading().state is BreakerState.CLOSED:
                 met.failures_to_open += 1
         met.failures_to_open += 1  # the one that opened it
         proxy.heal()
         healed = time.perf_counter()
-        while not call(client, every)[1] and time.perf_counter() - healed < PATIENCE_SECONDS:
+        while not call(pool, record, every)[1] and time.perf_counter() - healed < PATIENCE_SECONDS:
             pass
         met.recovery = time.perf_counter() - healed
-        client.close()
+        pool.close()
     return met
 
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from aura.events.buffered import BufferedEventLog
 from aura.events.log import EventLog
 from aura.events.opening import open_event_log
+from aura.resilience.deadline import Deadline
 from aura.settings import Settings
 
 
@@ -16,11 +18,6 @@ class Events:
     """Opens the log when it is needed: most runs need none, and must not fail because a broker is down."""
 
     settings: Settings
-
-    @property
-    def place(self) -> str:
-        """Which log it is; offsets mean nothing on another one."""
-        return self.settings.events.kafka or str(self.settings.event_log_file)
 
     @contextmanager
     def open(self) -> Iterator[EventLog]:
@@ -34,3 +31,17 @@ class Events:
             yield log
         finally:
             log.close()
+
+    def send_waiting(self, seconds: float) -> int:
+        """Send what waits for Kafka, for at most this long; returns the number of events that still wait.
+
+        Raises:
+            EventError: Kafka does not answer, or the outbox cannot be read.
+            CircuitOpenError: Kafka is not asked at present.
+        """
+        with self.open() as log:
+            if not isinstance(log, BufferedEventLog):
+                return 0
+            if log.waiting:
+                log.drain(Deadline(seconds))
+            return log.waiting

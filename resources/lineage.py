@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from aura.graph.guarded_graph import GuardedGraph
 from aura.graph.model import Write
 from aura.graph.opening import open_graph
-from aura.graph.store import GraphStatus
 from aura.resilience.deadline import Deadline
 from aura.settings import Settings
 
@@ -30,8 +29,8 @@ class Lineage:
         with closing(open_graph(self.settings)) as graph:
             graph.apply(writes)
 
-    def send_waiting(self, seconds: float) -> GraphStatus:
-        """Send what waits for Neo4j, for at most this long, and say how it stands.
+    def send_waiting(self, seconds: float) -> int:
+        """Send what waits for Neo4j, for at most this long; returns the number of batches that still wait.
 
         Raises:
             GraphError: The graph does not answer.
@@ -40,4 +39,4 @@ class Lineage:
         with closing(open_graph(self.settings)) as graph:
             if isinstance(graph, GuardedGraph) and graph.status().waiting:
                 graph.drain(Deadline(seconds))
-            return graph.status()
+            return graph.status().waiting

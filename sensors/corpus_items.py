@@ -1,17 +1,18 @@
 """Events on `corpus.items` recompute the sources that they name.
 
 What was done last is read off the topic's own asset, which is materialized for a source when a run for its events has
-succeeded. The cursor only saves reading the log again from there: without it the sensor comes to the same result.
+succeeded. The cursor only saves reading the log again from there: without it the sensor comes to the same result. An
+event that a producer put into the log twice, in different batches, is acted on twice, which recomputes nothing new.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import dagster as dg
 
-from aura.events.batches import Done, Launch, OffsetRange, RetryPolicy, Wait, decide
+from aura.events.batches import Done, Launch, OffsetRange, Outcome, RetryPolicy, Wait, decide
 from aura.events.consumer import dead_letter
 from aura.events.errors import EventError
 from aura.events.event import Record
@@ -49,49 +50,78 @@ def offsets_done(instance: dg.DagsterInstance, topic_asset: dg.AssetKey, place: 
 class Look:
     """One look at the topic: what it found done, what it launches, and what a person is told."""
 
-    def __init__(self, instance: dg.DagsterInstance, topic_asset: dg.AssetKey, place: str) -> None:
+    def __init__(self, instance: dg.DagsterInstance, topic_asset: dg.AssetKey, log: EventLog) -> None:
         self.instance = instance
         self.topic_asset = topic_asset
-        self.place = place
-        self.launches: list[tuple[str, Launch]] = []
+        self.log = log
+        # Offsets mean nothing on another log, be it at the same address.
+        self.place = log.identity(TOPIC)
+        self.ends = log.end_offsets(TOPIC)
+        self.launches: dict[str, Launch] = {}
         self.recorded: list[dg.AssetMaterialization] = []
         self.said: list[str] = []
+        self._done: dict[str, dict[int, int]] = {}
 
-    def scan(self, log: EventLog, cursor: str | None) -> Scan:
+    def scan(self, cursor: str | None) -> Scan:
         """Read on from the cursor, or from the beginning if it is of another log; what cannot be decoded is buried."""
         place, _, text = (cursor or "").partition("\n")
-        scan, poison = look(log, TOPIC, Scan.from_json(text) if place == self.place else Scan(), source_of)
+        try:
+            known = Scan.from_json(text) if place == self.place else Scan()
+        except ValueError:
+            # It only saves reading.
+            known = Scan()
+        scan, poison = look(self.log, TOPIC, known, source_of)
         if poison:
             # Its id follows from its place, so that a look that is repeated buries it once.
-            log.publish(log.registry.get(TOPIC).dead.name, [dead_letter(each, GROUP) for each in poison])
+            self.log.publish(self.log.registry.get(TOPIC).dead.name, [dead_letter(each, GROUP) for each in poison])
             self.said.append(f"{len(poison)} records could not be decoded and went to {TOPIC}.dead")
         return scan
 
-    def decide(self, source: str, pending: OffsetRange, end: int, policy: RetryPolicy, now: float) -> int:
-        """Decide about the events of a source in one partition, whose next offset is `end`.
+    def decide(self, source: str, pending: OffsetRange, policy: RetryPolicy, now: float) -> int:
+        """Decide about the events of a source in one partition.
 
         Returns:
             The offset up to which they are done.
         """
-        done = offsets_done(self.instance, self.topic_asset, self.place, source)
-        # A log that is shorter than what was done on it has been made anew.
-        at = done.get(pending.partition, 0) if done.get(pending.partition, 0) <= end else 0
+        partition = pending.partition
+        at = self._done_up_to(source).get(partition, 0)
         attempts = attempts_at(self.instance, TOPIC, self.place, source)
+        elsewhere = [each for each in attempts if each.events.partition != partition]
         while at < pending.end:
-            left = OffsetRange(TOPIC, pending.partition, max(pending.first, at), pending.end)
+            left = OffsetRange(TOPIC, partition, max(pending.first, at), pending.end)
             decision = decide(left, attempts, now=now, policy=policy)
             if isinstance(decision, Done):
                 at = decision.events.end
-                self._record(source, decision.events, {**done, pending.partition: at})
+                self._record(source, decision.events)
                 continue
             if isinstance(decision, Launch):
-                self.launches.append((source, decision))
+                # Two runs of one source would list it at the same time.
+                if source in self.launches or any(each.outcome is Outcome.RUNNING for each in elsewhere):
+                    decision = Wait(f"{left} waits for the run of events in another partition")
+                else:
+                    self.launches[source] = decision
             self.said.append(f"{source}: {_told(decision)}")
             break
         return at
 
-    def _record(self, source: str, events: OffsetRange, offsets: Mapping[int, int]) -> None:
-        metadata = {"log": self.place, "events": str(events), "offsets": {str(p): end for p, end in offsets.items()}}
+    def tell_the_log(self, scan: Scan) -> None:
+        """Let `aura events lag` know how far this sensor has come; nothing goes by it."""
+        try:
+            self.log.commit(GROUP, TOPIC, scan.dealt_with())
+        except EventError as error:
+            self.said.append(f"the log was not told how far this sensor is: {error}")
+
+    def _done_up_to(self, source: str) -> dict[int, int]:
+        if source not in self._done:
+            found = offsets_done(self.instance, self.topic_asset, self.place, source)
+            # A log that is shorter than what was done on it has lost its end.
+            self._done[source] = {partition: end for partition, end in found.items() if end <= self.ends[partition]}
+        return self._done[source]
+
+    def _record(self, source: str, events: OffsetRange) -> None:
+        done = self._done_up_to(source)
+        done[events.partition] = events.end
+        metadata = {"log": self.place, "events": str(events), "offsets": {str(p): end for p, end in done.items()}}
         self.recorded.append(dg.AssetMaterialization(self.topic_asset, partition=source, metadata=metadata))
         self.said.append(f"{source}: {events} is done")
 
@@ -132,32 +162,31 @@ def corpus_items(
         context: dg.SensorEvaluationContext, events: dg.ResourceParam[Events]
     ) -> dg.SensorResult | dg.SkipReason:
         known = set(partitions.get_partition_keys(dynamic_partitions_store=context.instance))
-        tick = Look(context.instance, topic_asset, events.place)
         try:
             with events.open() as log:
-                scan = tick.scan(log, context.cursor)
-                ends = log.end_offsets(TOPIC)
+                tick = Look(context.instance, topic_asset, log)
+                scan = tick.scan(context.cursor)
                 for source, pending in scan.pending(TOPIC):
                     if source in known:
-                        done = tick.decide(source, pending, ends[pending.partition], policy, clock())
+                        done = tick.decide(source, pending, policy, clock())
                         scan = scan.without(source, pending.partition, done)
                     else:
                         tick.said.append(f"{source} is no registered source: its events wait")
-                dealt_with = scan.dealt_with()
-                log.commit(GROUP, TOPIC, dealt_with)
+                tick.tell_the_log(scan.of(known))
         except EventError as error:
             return dg.SkipReason(f"{error} No event is lost: the next look goes on from the same place.")
-        lag = sum(max(0, end - dealt_with.get(partition, 0)) for partition, end in ends.items())
+        dealt_with = scan.of(known).dealt_with()
+        lag = sum(max(0, end - dealt_with.get(partition, 0)) for partition, end in tick.ends.items())
         said = f"Lag of {TOPIC}: {lag} events. " + ("; ".join(tick.said) or "Nothing to do.")
         context.log.info(said)
         return dg.SensorResult(
             run_requests=[
-                run_request(launch, place=events.place, partition=source, run_config=config_of(launch.events))
-                for source, launch in tick.launches
+                run_request(launch, place=tick.place, partition=source, run_config=config_of(launch.events))
+                for source, launch in tick.launches.items()
             ],
             skip_reason=None if tick.launches else said,
             asset_events=tick.recorded,
-            cursor=f"{events.place}\n{scan.to_json()}",
+            cursor=f"{tick.place}\n{scan.to_json()}",
         )
 
     return sensor

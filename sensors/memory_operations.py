@@ -66,15 +66,18 @@ def heard_last(instance: dg.DagsterInstance, placement: dg.AssetKey, place: str)
 
 
 def hear(instance: dg.DagsterInstance, placement: dg.AssetKey, events: Events) -> Heard:
-    """What a placement that is made now knows: everything since the one before.
+    """What a placement that is made now knows: everything since the one before, or more if that is too little.
 
     Raises:
         EventError: The log cannot be read.
     """
-    before = heard_last(instance, placement, events.place)
     with events.open() as log:
-        end = log.end_offsets(TOPIC)[PARTITION]
-    return Heard(events.place, before.end if before.end <= end else 0, end)
+        place, end = log.identity(TOPIC), log.end_offsets(TOPIC)[PARTITION]
+        before = heard_last(instance, placement, place)
+        if before.end > end:
+            return Heard(place, 0, end)
+        fresh = sum(counted(log, before.end, end).values())
+        return Heard(place, before.end if fresh >= MIN_ACCESSES else before.first, end)
 
 
 def counted(log: EventLog, first: int, end: int) -> Mapping[str, int]:
@@ -114,9 +117,10 @@ def memory_operations(
     )
     def sensor(context: dg.SensorEvaluationContext, events: dg.ResourceParam[Events]) -> dg.RunRequest | dg.SkipReason:
         try:
-            heard = heard_last(context.instance, placement, events.place)
-            attempts = attempts_at(context.instance, TOPIC, events.place, None)
             with events.open() as log:
+                place = log.identity(TOPIC)
+                heard = heard_last(context.instance, placement, place)
+                attempts = attempts_at(context.instance, TOPIC, place, None)
                 end = log.end_offsets(TOPIC)[PARTITION]
                 at = max(known for known in (0, heard.end, *_placed(attempts)) if known <= end)
                 shift = access_shift(counted(log, heard.first, at), counted(log, at, end))
@@ -128,7 +132,7 @@ def memory_operations(
         decision = decide(OffsetRange(TOPIC, PARTITION, at, end), attempts, now=clock(), policy=policy)
         if isinstance(decision, Launch):
             context.log.info(said)
-            return run_request(decision, place=events.place)
+            return run_request(decision, place=place)
         return dg.SkipReason(f"{said} {decision}")
 
     return sensor

@@ -83,14 +83,16 @@ class RetryPolicy:
     Attributes:
         attempts: Tries in all.
         first_wait_seconds: Wait after the first failure; it doubles with each further one.
+        longest_wait_seconds: Longest wait.
     """
 
     attempts: int = 4
     first_wait_seconds: float = 60.0
+    longest_wait_seconds: float = 3600.0
 
     def wait_seconds(self, failures: int) -> float:
         """Wait after this many failures, at least one."""
-        return self.first_wait_seconds * float(2 ** (failures - 1))
+        return min(self.first_wait_seconds * float(2 ** (failures - 1)), self.longest_wait_seconds)
 
 
 @dataclass(frozen=True)
@@ -160,11 +162,11 @@ def decide(
 def _after_failures(pending: OffsetRange, failures: Sequence[Attempt], now: float, policy: RetryPolicy) -> Decision:
     last = max(attempt.events for attempt in failures)
     failed = [attempt for attempt in failures if attempt.events == last]
-    if len(failed) >= policy.attempts:
-        if pending.end > last.end:
-            return Launch(pending, 1)
+    given_up = len(failed) >= policy.attempts
+    if given_up and pending.end == last.end:
         return Wait(f"{last} failed {len(failed)} times and is given up until further events arrive", given_up=True)
-    due = max(attempt.ended_at for attempt in failed) + policy.wait_seconds(len(failed))
+    # Counted over all ranges since the last success: a lasting fault under steady traffic is tried ever more rarely.
+    due = max(attempt.ended_at for attempt in failures) + policy.wait_seconds(len(failures))
     if now < due:
         return Wait(f"{last} failed {len(failed)} times; the next attempt is due in {due - now:.0f} s")
-    return Launch(last, max(attempt.number for attempt in failed) + 1)
+    return Launch(pending, 1) if given_up else Launch(last, max(attempt.number for attempt in failed) + 1)

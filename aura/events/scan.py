@@ -7,7 +7,7 @@ Belongs here: the scan as a value that is kept between two looks, and reading ra
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Self
@@ -61,6 +61,10 @@ class Scan:
         for subject, ranges in sorted(self.found.items()):
             for partition, (first, end) in sorted(ranges.items()):
                 yield subject, OffsetRange(topic, partition, first, end)
+
+    def of(self, subjects: Collection[str]) -> Scan:
+        """The scan with these subjects only."""
+        return Scan(self.next, {name: ranges for name, ranges in self.found.items() if name in subjects})
 
     def dealt_with(self) -> dict[int, int]:
         """Of each partition the offset before which nothing is left to do."""
@@ -122,13 +126,13 @@ def look(
 
 
 def read_range(log: EventLog, events: OffsetRange) -> list[Record]:
-    """Every record of a range that can be decoded, in order.
+    """Every record of a range that can be decoded and is still kept, in order.
 
     Raises:
-        OffsetExpiredError: Its beginning was deleted by retention.
         LogUnavailableError: The log did not answer.
     """
-    batches = _batches(log, events.topic, events.partition, events.first, events.end)
+    first = max(events.first, log.begin_offsets(events.topic)[events.partition])
+    batches = _batches(log, events.topic, events.partition, first, events.end)
     return list(chain.from_iterable(batch.records for batch in batches))
 
 

@@ -5,6 +5,8 @@ Belongs here: the choice of the adapter. Does not: the adapters.
 
 from __future__ import annotations
 
+import functools
+
 from aura.graph.errors import GraphUnavailableError
 from aura.graph.guarded_graph import FAILURES, GuardedGraph
 from aura.graph.neo4j_graph import Neo4jGraph
@@ -33,6 +35,11 @@ def open_graph(settings: Settings) -> GraphStore:
         password=graph.neo4j_password.get_secret_value() if graph.neo4j_password else None,
         timeout_seconds=graph.timeout_seconds,
     )
-    breaker = CircuitBreaker(f"Neo4j at {graph.neo4j}", failures=FAILURES, on=(GraphUnavailableError,))
     outbox = Outbox(settings.graph_outbox_file, graph.outbox_limit)
-    return GuardedGraph(server, outbox, breaker, timeout_seconds=graph.timeout_seconds)
+    return GuardedGraph(server, outbox, _breaker(graph.neo4j), timeout_seconds=graph.timeout_seconds)
+
+
+@functools.cache
+def _breaker(address: str) -> CircuitBreaker:
+    """One for all graphs of this process: what one has learned of the server saves the next its time-out."""
+    return CircuitBreaker(f"Neo4j at {address}", failures=FAILURES, on=(GraphUnavailableError,))

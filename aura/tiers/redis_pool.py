@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ class RedisTier(FastTier):
         """
         try:
             import redis
+            from redis.exceptions import RedisClusterException
         except ImportError as error:
             raise TierAbsentError(
                 "L2 cannot be in Redis", cause=str(error), remedy='Install the extra "servers", or use the arena.'
@@ -55,12 +57,13 @@ class RedisTier(FastTier):
         self.capacity_bytes = capacity_bytes
         self._used_bytes = 0
         self._where = f"Redis at {address.url}"
-        self._errors = (redis.RedisError, OSError)
+        self._errors = (redis.RedisError, RedisClusterException, OSError)
         self._breaker = breaker or CircuitBreaker(
             self._where, failures=FAILURES, reset_seconds=RESET_SECONDS, on=self._errors
         )
         self._prefix = f"aura:{blake2b(str(directory).encode(), digest_size=8).hexdigest()}:"
-        self._client = _client(address)
+        self._address = address
+        self._connected: Any = None
         self._try(self._drop_left_over)
 
     @property
@@ -100,11 +103,23 @@ class RedisTier(FastTier):
     def close(self) -> None:
         """Drop all copies, which nobody will ask for, and hang up."""
         self._try(self._drop_left_over)
-        self._client.close()
+        if self._connected is not None:
+            self._connected.close()
+
+    @property
+    def _client(self) -> Any:  # noqa: ANN401  a client or a cluster's
+        # Made by the first call that gets through: the client of a cluster asks the server when it is made.
+        if self._connected is None:
+            self._connected = _client(self._address)
+        return self._connected
 
     def _drop_left_over(self) -> None:
-        for key in self._client.scan_iter(match=self._prefix + "*", count=SCANNED_AT_ONCE):
-            self._client.unlink(key)
+        keys = self._client.scan_iter(match=self._prefix + "*", count=SCANNED_AT_ONCE)
+        while some := list(islice(keys, SCANNED_AT_ONCE)):
+            with self._client.pipeline(transaction=False) as pipeline:
+                for key in some:
+                    pipeline.unlink(key)
+                pipeline.execute()
 
     def _try(self, call: Callable[[], Any]) -> Any:  # noqa: ANN401  what Redis answers
         try:
@@ -122,12 +137,12 @@ def _client(address: RedisAddress) -> Any:  # noqa: ANN401  a client or a cluste
     from redis.retry import Retry
 
     chosen = RedisCluster if address.cluster else Redis
+    # A cluster is asked once more after it said where a key has moved to; beyond that the breaker decides.
     return chosen.from_url(
         address.url,
         username=address.user,
         password=address.password,
         socket_timeout=address.timeout_seconds,
         socket_connect_timeout=address.timeout_seconds,
-        # The breaker decides when to try again.
-        retry=Retry(NoBackoff(), 0),
+        retry=Retry(NoBackoff(), 1 if address.cluster else 0),
     )

@@ -82,3 +82,19 @@ def test_the_status_asks_a_cluster_through_any_of_its_nodes(nodes, tmp_path):
         found = next(service.finding for service in report.services if service.name == "redis")
         assert found.state == "ok", found.error
         assert found.version == node.answer()
+
+
+def test_the_warm_pool_of_the_tiers_spreads_over_the_nodes_and_leaves_nothing_behind(nodes, tmp_path):
+    from aura.tiers.store import RedisAddress, Tier, TierBudgets, open_store
+
+    address = RedisAddress(nodes[0].address, cluster=True, timeout_seconds=2)
+    budgets = TierBudgets(process_bytes=0, arena_bytes=2**20, warm_pool=address)
+    objects = {f"object/{number}": bytes([number]) * 1000 for number in range(60)}
+    with open_store(tmp_path, budgets=budgets) as store:
+        store.write(objects)
+        assert store.move(dict.fromkeys(objects, Tier.L2)).promoted == len(objects)
+        assert store.get_many(list(objects)) == objects
+        (pool,) = [state for state in store.tiers() if state.tier is Tier.L2]
+        assert (pool.objects, pool.gets) == (len(objects), len(objects))
+    with connect(nodes) as client:
+        assert list(client.scan_iter(match="aura:*:object/*")) == []

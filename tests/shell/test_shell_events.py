@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -14,7 +15,7 @@ from aura.events.scan import Scan
 from aura_assets.events import corpus_items
 from aura_assets.partitions import sources
 from resources.events import Events
-from sensors.corpus_items import offsets_done
+from sensors.corpus_items import TOPIC, offsets_done
 
 
 @dataclass
@@ -91,7 +92,8 @@ def daemon(graph):
 
 
 def done(daemon):
-    place = Events(daemon.graph.settings).place
+    with Events(daemon.graph.settings).open() as log:
+        place = log.identity(TOPIC)
     return offsets_done(daemon.instance, corpus_items.key, place, daemon.graph.source)
 
 
@@ -204,3 +206,58 @@ def test_what_cannot_be_decoded_is_buried_once_and_holds_nothing_up(daemon, grap
         assert len(evaluated.run_requests) == 1
     with Events(graph.settings).open() as log:
         assert sum(log.end_offsets("corpus.items.dead").values()) == 1
+
+
+def test_a_log_that_was_made_anew_at_the_same_place_is_another_log(daemon, graph):
+    publish(graph, "a")
+    _, (run,) = daemon.tick()
+    assert run.success
+    daemon.tick()
+    assert done(daemon)
+    for file in graph.settings.event_log_file.parent.glob(f"{graph.settings.event_log_file.name}*"):
+        file.unlink()
+    publish(graph, "b")
+    assert done(daemon) == {}
+    assert len(daemon.look().run_requests) == 1
+
+
+def test_two_partitions_of_the_topic_never_run_one_source_at_the_same_time_and_both_are_put_on_record(daemon, graph):
+    with Events(graph.settings).open() as log:
+        topic = log.registry.get(TOPIC)
+        keys = {topic.partition_of(str(number)): str(number) for number in range(50)}
+        (first, one), (second, other) = list(keys.items())[:2]
+        data = {"source": graph.source, "changed": [], "removed": []}
+        log.publish(TOPIC, [new_event("corpus.items.changed", data, source="test", key=key) for key in (one, other)])
+    evaluated = daemon.look()
+    assert len(evaluated.run_requests) == 1
+    daemon.keep(evaluated)
+    assert daemon.launch(evaluated.run_requests[0]).success
+    _, (run,) = daemon.tick()
+    assert run.success
+    daemon.tick()
+    assert done(daemon) == {first: 1, second: 1}
+
+
+def test_a_cursor_that_cannot_be_read_is_made_anew(daemon, graph):
+    publish(graph, "a")
+    expected = [request.run_key for request in daemon.look().run_requests]
+    with Events(graph.settings).open() as log:
+        daemon.cursor = f"{log.identity(TOPIC)}\nnot a scan"
+    assert [request.run_key for request in daemon.look().run_requests] == expected
+
+
+def test_events_that_retention_deleted_before_anybody_acted_still_recompute_their_source(daemon, graph):
+    publish(graph, "a")
+    daemon.keep(daemon.look())
+    with Events(graph.settings).open() as log:
+        log.expire(TOPIC, datetime.now(UTC) + timedelta(days=365))
+    _, (run,) = daemon.tick()
+    assert run.success
+    (manifest,) = run.asset_materializations_for_node("corpus_manifest")
+    assert manifest.metadata["events"].value == 0
+
+
+def test_one_run_of_a_source_goes_on_at_a_time(graph):
+    with graph.instance() as instance:
+        (limit,) = instance.get_concurrency_config().run_queue_config.tag_concurrency_limits
+    assert limit == {"key": "dagster/partition", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}

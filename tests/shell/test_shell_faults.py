@@ -75,7 +75,7 @@ def test_a_wrong_setting_is_named_with_its_value_when_the_definitions_are_loaded
     assert load.returncode != 0
     assert "AURA_EXPERTS__EXPERTS" in load.stderr
     assert "'many'" in load.stderr
-    assert "`aura settings` lists the names" in load.stderr
+    assert "`aura settings --names` lists the names" in load.stderr
 
 
 def test_a_text_model_that_is_not_there_is_named_with_the_remedy_and_the_manifest_is_made(graph, tmp_path):

@@ -9,11 +9,13 @@ import dagster as dg
 import pytest
 from shell_graph import changed
 
+from aura.events.event import new_event
 from aura.graph.lineage import Version, asset_node, materialization_node, source_node, tier_node
 from aura.graph.model import EdgeType, Label
 from aura.graph.opening import open_graph
+from resources.events import Events
 from resources.lineage import Lineage
-from sensors.waiting_lineage import waiting_lineage
+from sensors.waiting_writes import waiting_writes
 
 
 @pytest.fixture
@@ -65,16 +67,36 @@ def test_a_graph_that_cannot_be_written_costs_the_lineage_and_not_the_value(grap
 @pytest.mark.slow
 def test_lineage_that_waits_for_neo4j_is_sent_by_the_next_look(graph, servers):
     server = servers("neo4j")
-    settings = changed(graph.settings, graph={"neo4j": server.address, "timeout_seconds": 3.0})
+    settings = changed(graph.settings, graph={"neo4j": server.address, "timeout_seconds": 60.0})
     graph = dataclasses.replace(graph, settings=settings)
     server.kill()
     assert graph.run_selection(["corpus_manifest"]).success
-    resources = {"lineage": Lineage(settings)}
+    resources = {"lineage": Lineage(settings), "events": Events(settings)}
     with graph.instance() as instance, dg.build_sensor_context(instance=instance, resources=resources) as context:
-        down = waiting_lineage(context)
+        down = waiting_writes(context)
         server.start()
-        sent = waiting_lineage(context)
-    assert "stays on disk" in down.skip_message
-    assert sent.skip_message.startswith("Nothing waits for")
+        sent = waiting_writes(context)
+    assert "The batches of lineage that wait stay on disk" in down.skip_message
+    assert sent.skip_message == "No events wait. No batches of lineage wait."
     with closing(open_graph(settings)) as lineage:
         assert lineage.impact(source_node(graph.source).id, types=(EdgeType.FEEDS,))
+
+
+@pytest.mark.servers
+@pytest.mark.slow
+def test_an_alert_that_waits_for_kafka_is_sent_by_the_next_look(graph, servers):
+    server = servers("kafka")
+    settings = changed(graph.settings, events={"kafka": server.address, "timeout_seconds": 20.0})
+    events = Events(settings)
+    alert = {"alert": "run/1", "severity": "critical", "failed": "a run", "remedy": "Look."}
+    with events.open() as log:
+        log.publish("alerts", [new_event("alerts.raised", alert, source="test", key="1", id="before")])
+        server.kill()
+        (ack,) = log.publish("alerts", [new_event("alerts.raised", alert, source="test", key="1", id="while down")])
+    assert ack.offset is None
+    server.start()
+    resources = {"lineage": Lineage(graph.settings), "events": events}
+    with graph.instance() as instance, dg.build_sensor_context(instance=instance, resources=resources) as context:
+        assert waiting_writes(context).skip_message == "No events wait. No batches of lineage wait."
+    with events.open() as log:
+        assert [record.event.id for record in log.read("alerts", 0, 0).records] == ["before", "while down"]

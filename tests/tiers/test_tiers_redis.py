@@ -112,3 +112,11 @@ def test_while_the_breaker_is_open_redis_is_not_asked(tmp_path, servers):
     now[0] += 11
     assert pool.read(record) == b"payload"
     pool.close()
+
+
+def test_a_cluster_that_is_not_there_costs_its_tier_and_not_the_store(tmp_path):
+    address = RedisAddress("redis://127.0.0.1:1/0", cluster=True, timeout_seconds=0.2)
+    with open_store(tmp_path, budgets=TierBudgets(arena_bytes=64 * KIB, warm_pool=address)) as store:
+        store.put("a", b"1")
+        assert "Redis" in store.move({"a": Tier.L2}).refused[0][1]
+        assert store.get("a") == b"1"
