@@ -43,7 +43,7 @@ bench: $(READY)  ## Run the benchmarks (DATA=dir for those that want more data)
 browser:
 	@deploy/chromium.sh
 
-servers:
+servers: $(READY)
 	@deploy/servers.sh
 
 $(READY): requirements.lock pyproject.toml

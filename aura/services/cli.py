@@ -7,6 +7,7 @@ Belongs here: arguments and what a person reads. Does not: starting servers (`au
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import time
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from aura.services.java import class_path, java_servers
 from aura.services.probe import State
 from aura.services.recipe import ServerError
 from aura.services.recipes import RECIPES, configured_server
@@ -112,6 +114,22 @@ def services_logs(
         typer.echo(f"==> {server.log} <==")
         for line in server.last_lines(lines):
             typer.echo(line)
+
+
+@services_app.command("fetch")
+def services_fetch() -> None:
+    """Fetch the jars of Kafka and Neo4j with Maven, so that no start has to; those that are there stay."""
+    failures = []
+    for name in java_servers():
+        try:
+            with console.status(f"{name}: Maven fetches its jars ..."):
+                jars = class_path(name).split(os.pathsep)
+        except ServerError as error:
+            failures.append(str(error))
+            continue
+        console.print(f"{name:9} {len(jars)} jars")
+    if failures:
+        raise ServerError("\n".join(failures))
 
 
 @services_app.command("dagster-home")

@@ -44,6 +44,11 @@ def java(title: str) -> str:
     return found
 
 
+def java_servers() -> list[str]:
+    """Names of the servers that are resolved from a pom; none outside a checkout of the project."""
+    return sorted(pom.parent.name for pom in _POMS.glob("*/pom.xml"))
+
+
 def class_path(name: str) -> str:
     """The jars of `deploy/services/<name>/pom.xml`, joined for `java -cp`.
 
