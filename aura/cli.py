@@ -36,6 +36,7 @@ from aura.tiers.errors import StorageError, StoreError
 from aura.tiers.opening import open_configured_store
 from aura.tiers.placement import TierPlacement, restore_placement
 from aura.tiers.published import CatalogError
+from aura.tiers.replay.cli import tiers_replay
 from aura.tiers.store import join_store
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -47,6 +48,7 @@ app.add_typer(services_app, name="services")
 app.add_typer(events_app, name="events")
 app.add_typer(graph_app, name="graph")
 app.command()(status)
+tiers_app.command("replay")(tiers_replay)
 console = Console()
 
 OPERATIONS_EVERY_SECONDS = 10.0
