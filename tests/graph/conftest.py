@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,14 @@ from graph_states import empty
 from aura.graph.neo4j_graph import Neo4jGraph
 from aura.graph.sqlite_graph import SqliteGraph
 from aura.graph.store import GraphStore
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch) -> None:
+    """A shell that points AURA at servers of its own does not reach the tests."""
+    for name in list(os.environ):
+        if name.startswith("AURA_") or name == "DAGSTER_HOME":
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture
