@@ -174,7 +174,9 @@ class GraphSettings(_Section):
     neo4j_user: str | None = Field(None, description="User of Neo4j (none: no authentication).")
     neo4j_password: SecretStr | None = Field(None, description="Password of neo4j_user (environment only).")
     timeout_seconds: PositiveFloat = Field(10.0, description="Deadline of one call to the graph, retries included.")
-    outbox_limit: PositiveInt = Field(100_000, description="Writes kept on disk while Neo4j is down; more are refused.")
+    outbox_limit: PositiveInt = Field(
+        100_000, description="Batches of writes kept on disk while Neo4j is down; more are refused."
+    )
 
 
 class RedisSettings(_Section):
@@ -186,7 +188,7 @@ class RedisSettings(_Section):
     cluster: bool = Field(False, description="The address is a node of a cluster.")  # noqa: FBT003
     user: str | None = Field(None, description="ACL user (none: the default user).")
     password: SecretStr | None = Field(None, description="Password (environment only).")
-    timeout_seconds: PositiveFloat = Field(0.5, description="Deadline of one call.")
+    timeout_seconds: PositiveFloat = Field(0.5, description="Time-out of connecting, and of each wait for an answer.")
 
 
 class PostgresSettings(_Section):

@@ -181,8 +181,8 @@ def test_reads_say_why_they_fail_and_how_many_writes_wait(unreachable, graph, ca
     assert graph.node(A) == Node(A)
 
 
-def test_past_its_bound_the_outbox_refuses_a_write_and_keeps_the_others(unreachable, graph) -> None:
-    unreachable.apply([Node(A)])
+def test_past_its_bound_of_batches_the_outbox_refuses_the_next_and_keeps_the_others(unreachable, graph) -> None:
+    unreachable.apply([Node(A), Node(B)])
     unreachable.apply([Node(B)])
     with pytest.raises(OutboxFullError, match="takes at most 2"):
         unreachable.apply([EDGE])
