@@ -50,8 +50,24 @@ class PublishError(LogUnavailableError):
         self.acks = tuple(acks)
 
 
+class EventsRefusedError(EventError):
+    """The log will not take the events however often they are published: they are too large, say, or not allowed.
+
+    Attributes:
+        acks: One entry per event of the call, in order; None where nothing was acknowledged. Empty when none was sent.
+    """
+
+    def __init__(self, message: str, acks: Sequence[Ack | None] = ()) -> None:
+        super().__init__(message)
+        self.acks = tuple(acks)
+
+
 class OutboxOverflowError(EventError):
     """Kafka is down and the outbox is full: the events were refused."""
+
+
+class OutboxFailedError(EventError):
+    """The outbox cannot be opened, read or written: nothing was kept in it, and nothing that waits in it was sent."""
 
 
 class LeaseHeldError(EventError):

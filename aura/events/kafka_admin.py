@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from aura.events.errors import EventError
+from aura.events.errors import EventsRefusedError
 from aura.events.kafka_calls import KafkaAddress, PassingError, call_kafka
 from aura.events.topics import Topic
 from aura.resilience.deadline import Deadline
@@ -120,7 +120,8 @@ class KafkaAdministration:
         """Create the topic if need be.
 
         Raises:
-            EventError: It has another number of partitions: keys would change their place.
+            EventsRefusedError: It may not be created, or its number of partitions is another: keys would change their
+                place.
             LogUnavailableError: The broker did not answer.
         """
         if topic.name in self._known:
@@ -130,11 +131,15 @@ class KafkaAdministration:
             self._ask(lambda client, left: _create(client, topic, left), deadline)
             found = self._ask(lambda client, left: _appeared(client, topic.name, left), deadline)
         if found != topic.partitions:
-            raise EventError(
+            raise EventsRefusedError(
                 f"{topic.name} has {found} partitions on {self._address.bootstrap}, but AURA spreads its keys over "
                 f"{topic.partitions}. Add partitions, or delete the topic and publish anew."
             )
         self._known.add(topic.name)
+
+    def look_again(self, topic: str) -> None:
+        """Ask about a topic before its next use: somebody may have deleted it."""
+        self._known.discard(topic)
 
 
 def _found(client: AdminClient, topic: str, deadline: Deadline) -> int | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from aura.events.errors import LogUnavailableError
+from aura.events.errors import EventsRefusedError, LogUnavailableError
 from aura.resilience.deadline import Deadline, retrying
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,21 @@ PASSING = (
     "_WAIT_COORD",
 )
 """Errors of a broker that has just made a topic, or come back."""
+
+LASTING = (
+    "MSG_SIZE_TOO_LARGE",
+    "RECORD_LIST_TOO_LARGE",
+    "INVALID_RECORD",
+    "INVALID_TIMESTAMP",
+    "TOPIC_EXCEPTION",
+    "POLICY_VIOLATION",
+    "INVALID_CONFIG",
+    "UNSUPPORTED_VERSION",
+    "TOPIC_AUTHORIZATION_FAILED",
+    "CLUSTER_AUTHORIZATION_FAILED",
+    "GROUP_AUTHORIZATION_FAILED",
+)
+"""Errors that are the same however often one asks, until a person changes the event, the topic or the rights."""
 
 Answer = TypeVar("Answer")
 
@@ -84,11 +99,22 @@ def check_kafka_error(error: Any) -> None:  # noqa: ANN401  a KafkaError
     raise KafkaException(error)
 
 
+def lasting_reason(error: object) -> str | None:
+    """What an error says (a KafkaError, or an exception with one) if it is one that lasts, else None."""
+    from confluent_kafka import KafkaError, KafkaException
+
+    cause = error.args[0] if isinstance(error, KafkaException) else error
+    if isinstance(cause, KafkaError) and cause.code() in {getattr(KafkaError, name) for name in LASTING}:
+        return cause.str()
+    return None
+
+
 def call_kafka(operation: Callable[[], Answer], deadline: Deadline, bootstrap: str) -> Answer:
     """Call an idempotent operation until it succeeds or the deadline is over.
 
     Raises:
-        LogUnavailableError: It did not succeed in time, or failed with an error that does not pass.
+        LogUnavailableError: It did not succeed in time, or failed with another error.
+        EventsRefusedError: It failed with an error that lasts.
     """
     from confluent_kafka import KafkaException
 
@@ -102,6 +128,11 @@ def call_kafka(operation: Callable[[], Answer], deadline: Deadline, bootstrap: s
     try:
         return retrying(attempt, on=PassingError, deadline=deadline, attempts=ATTEMPTS)
     except (KafkaException, TimeoutError, PassingError) as error:
+        if lasting := lasting_reason(error):
+            raise EventsRefusedError(
+                f"Kafka at {bootstrap} refused: {lasting}. Check the rights of events.kafka_user and the topic's "
+                "configuration."
+            ) from error
         reason = error.args[0].str() if isinstance(error, KafkaException) else str(error) or "no answer in time"
         raise LogUnavailableError(
             f"Kafka at {bootstrap} did not answer: {reason}. Check events.kafka and the broker with `aura status`."

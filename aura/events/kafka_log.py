@@ -16,10 +16,10 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aura.events.errors import EventError, PublishError
+from aura.events.errors import EventError, EventsRefusedError, PublishError
 from aura.events.event import Event
 from aura.events.kafka_admin import KafkaAdministration
-from aura.events.kafka_calls import KafkaAddress
+from aura.events.kafka_calls import KafkaAddress, lasting_reason
 from aura.events.kafka_groups import KafkaGroups
 from aura.events.kafka_reader import KafkaReaders
 from aura.events.log import Ack, Batch, check_partition, encode_data_checked, lag_of
@@ -167,6 +167,7 @@ class KafkaEventLog:
 
         Raises:
             PublishError: Not all were acknowledged within the deadline.
+            EventsRefusedError: Some never will be.
         """
         from confluent_kafka import KafkaException
 
@@ -184,6 +185,14 @@ class KafkaEventLog:
         acks = batch.acks(topic.name)
         if None in acks:
             self._give_up(producer)
+            self._administration.look_again(topic.name)
+            lasting = next(filter(None, map(lasting_reason, batch.errors)), None)
+            if lasting:
+                raise EventsRefusedError(
+                    f"Kafka at {self.address.bootstrap} refused {acks.count(None)} of {count} events for {topic.name}: "
+                    f"{lasting}. Mend the events, the topic's configuration or the rights of events.kafka_user.",
+                    acks,
+                )
             raise PublishError(
                 f"Kafka at {self.address.bootstrap} acknowledged {count - acks.count(None)} of {count} events within "
                 f"{self._timeout:g} s ({unsent} were still on their way; "

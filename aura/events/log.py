@@ -84,6 +84,7 @@ class EventLog(Protocol):
         Raises:
             EventInvalidError: One does not fit its schema or the topic. Nothing was published.
             PublishError: Not all became durable.
+            EventsRefusedError: The log will never take some of them.
         """
         ...
 

@@ -38,6 +38,6 @@ def open_event_log(settings: Settings, *, registry: TopicRegistry = TOPICS) -> E
     address = KafkaAddress(events.kafka, events.kafka_user, password, events.kafka_tls)
     return BufferedEventLog(
         KafkaEventLog(address, registry=registry, timeout_seconds=events.timeout_seconds),
-        Outbox(settings.event_outbox_file, events.outbox_limit),
+        lambda: Outbox(settings.event_outbox_file, events.outbox_limit),
         CircuitBreaker("Kafka", BREAKER_FAILURES, BREAKER_SECONDS, on=(LogUnavailableError,)),
     )
