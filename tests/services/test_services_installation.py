@@ -76,6 +76,7 @@ class Distribution:
             env={
                 **environment,
                 "APT_CONFIG": str(self.home / "apt.conf"),
+                "XDG_CACHE_HOME": str(self.home / "cache"),
                 "PATH": f"{self.machine}/usr/bin:{self.home}/old:{self.tools}",
             },
             capture_output=True,
@@ -107,6 +108,7 @@ def test_the_java_that_a_release_has_is_installed_and_what_it_lacks_is_said(dist
     assert not distribution.has("default-jre-headless")
     assert "Not here and not installed: Maven." in told
     assert "Not here and not installed: Java" not in told
+    assert "jars of Kafka and Neo4j" in told
 
 
 def test_an_old_java_on_the_path_does_not_count(distribution):
@@ -114,7 +116,7 @@ def test_an_old_java_on_the_path_does_not_count(distribution):
     old.parent.mkdir()
     old.write_text(java_of("11.0.2"))
     old.chmod(0o755)
-    distribution.offer("maven", "mvn", "#!/bin/sh\n")
+    distribution.offer("maven", "mvn", "#!/bin/sh\nexit 1\n")
     told = distribution.run_script()
     assert "Not here and not installed: Java 17 or newer (PATH has 11)." in told
     assert distribution.has("maven")
