@@ -1,4 +1,4 @@
-"""The commands `aura events`: look at topics, publish by hand, read again, see who lags.
+"""The commands `aura events`: look at topics, publish by hand, read again, see who lags, expire, read models.
 
 Belongs here: options, tables and JSON lines. Does not: what is done (the rest of `aura.events`).
 """
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aura.events.errors import EventError
+from aura.events.errors import EventError, OutboxFailedError
 
 if TYPE_CHECKING:
     from aura.events.event import Event, Poison, Record
     from aura.events.log import EventLog
+    from aura.events.projections import Projection, ReadModels
 
 app = typer.Typer(no_args_is_help=True, help="The event log: Kafka if events.kafka is set, else the embedded one.")
 
@@ -146,7 +147,7 @@ def lag(
                 {"topic": name, "partition": p, "committed": committed.get(p), "end": ends[p], "lag": lags[p]}
                 for p in ends
             ]
-        waiting = getattr(log, "waiting", 0)
+        waiting = _waiting(log)
     if as_json:
         _print_lines(rows)
     elif rows:
@@ -155,6 +156,100 @@ def lag(
         typer.echo(f"The group {group} has committed nothing.")
     if waiting:
         typer.echo(f"{waiting} events wait in the outbox of this machine.", err=True)
+
+
+def _waiting(log: EventLog) -> int:
+    """Events in the outbox, if the log has one; an outbox that fails is said, and stops nobody who reads."""
+    try:
+        return int(getattr(log, "waiting", 0))
+    except OutboxFailedError as error:
+        typer.echo(str(error), err=True)
+        return 0
+
+
+@app.command()
+def expire(
+    topic: Annotated[str | None, typer.Argument(help="Only this topic (none: every topic).")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Delete the records at the front of the embedded log that are older than their topic's retention."""
+    from aura.settings import load_settings
+
+    if load_settings().events.kafka is not None:
+        typer.echo("Nothing to do: on Kafka the broker deletes by each topic's retention.ms.", err=True)
+        return
+    rows: list[dict[str, Any]] = []
+    with _opened() as log:
+        for each in [log.registry.get(topic)] if topic else log.registry.all():
+            before, after = log.begin_offsets(each.name), log.expire(each.name, datetime.now(UTC))
+            rows += [
+                {
+                    "topic": each.name,
+                    "partition": partition,
+                    "older_than_days": each.retention.days,
+                    "deleted": after[partition] - begin,
+                    "begins": after[partition],
+                }
+                for partition, begin in before.items()
+            ]
+    if as_json:
+        _print_lines(rows)
+        return
+    _print_table(
+        ["topic", "partition", "older_than_days", "deleted", "begins"], [row for row in rows if row["deleted"]]
+    )
+    typer.echo(f"{sum(row['deleted'] for row in rows)} records were deleted.")
+
+
+ModelName = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Only this read model (none: all of them).")]
+
+
+@app.command()
+def models(model: ModelName = None, *, as_json: AsJson = False) -> None:
+    """Bring the read models up to the end of the log, and print the digest of each."""
+    rows: list[dict[str, Any]] = []
+    with _models(model) as (log, opened, chosen):
+        for each in chosen:
+            step = opened.catch_up(each.name)
+            behind = sum(log.lag(each.group, each.topic).values())
+            rows.append({"model": each.name, "topic": each.topic, "applied": step.applied, "behind": behind,
+                         "digest": opened.digest(each.name)})  # fmt: skip
+    _print_rows(rows, as_json=as_json)
+
+
+@app.command()
+def rebuild(model: ModelName = None, *, as_json: AsJson = False) -> None:
+    """Build the read models anew from the first offset, and say whether they are what they were.
+
+    They are the same unless retention deleted records that they were built from, or events arrive meanwhile.
+    """
+    rows: list[dict[str, Any]] = []
+    with _models(model) as (_, opened, chosen):
+        for each in chosen:
+            opened.catch_up(each.name)
+            before = opened.digest(each.name)
+            step = opened.rebuild(each.name)
+            after = opened.digest(each.name)
+            rows.append({"model": each.name, "applied": step.applied, "before": before, "after": after,
+                         "same": before == after})  # fmt: skip
+    _print_rows(rows, as_json=as_json)
+
+
+@contextmanager
+def _models(name: str | None) -> Iterator[tuple[EventLog, ReadModels, list[Projection]]]:
+    from aura.events.opening import open_read_models
+    from aura.events.projections import PROJECTIONS
+    from aura.settings import load_settings
+
+    if name is not None and name not in PROJECTIONS:
+        raise typer.BadParameter(f"There is no read model {name!r}. The models are: {', '.join(PROJECTIONS)}.")
+    with _opened() as log:
+        opened = open_read_models(load_settings(), log)
+        try:
+            yield log, opened, [PROJECTIONS[name]] if name else list(PROJECTIONS.values())
+        finally:
+            opened.close()
 
 
 def _event(text: str, kind: str, *, key: str, source: str, event_id: str | None) -> Event:
@@ -217,6 +312,13 @@ def _print_lines(rows: Iterator[dict[str, Any]] | list[dict[str, Any]] | map[dic
     for row in rows:
         sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
         sys.stdout.flush()
+
+
+def _print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        _print_lines(rows)
+    else:
+        _print_table(list(rows[0]), rows)
 
 
 def _print_table(columns: list[str], rows: list[dict[str, Any]]) -> None:

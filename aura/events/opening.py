@@ -1,10 +1,12 @@
-"""Which log the settings mean.
+"""Which log, and which read models, the settings mean.
 
 Belongs here: choosing and configuring an adapter. Does not: the adapters.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import TYPE_CHECKING
 
 from aura.events.errors import LogUnavailableError
@@ -13,6 +15,7 @@ from aura.events.sqlite_log import SqliteEventLog
 from aura.events.topics import TOPICS, TopicRegistry
 
 if TYPE_CHECKING:
+    from aura.events.projections import ReadModels
     from aura.settings import Settings
 
 BREAKER_FAILURES = 3
@@ -41,3 +44,15 @@ def open_event_log(settings: Settings, *, registry: TopicRegistry = TOPICS) -> E
         lambda: Outbox(settings.event_outbox_file, events.outbox_limit),
         CircuitBreaker("Kafka", BREAKER_FAILURES, BREAKER_SECONDS, on=(LogUnavailableError,)),
     )
+
+
+def open_read_models(settings: Settings, log: EventLog) -> ReadModels:
+    """Open the read models that are kept beside the embedded log, whichever log they are built from.
+
+    Raises:
+        LogUnavailableError: The file cannot be opened.
+    """
+    from aura.events.projections import ReadModels
+
+    owner = f"{socket.gethostname()}-{os.getpid()}"
+    return ReadModels(log, settings.event_log_file.with_name("models.db"), owner=owner)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import io
 import json
 import os
+import sqlite3
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 
 from aura.cli import main
+from aura.events.event import new_event
+from aura.events.sqlite_log import SqliteEventLog
 
 
 @dataclass
@@ -84,6 +90,58 @@ def test_lag_of_a_group_is_shown(events, tmp_path):
     assert row == {"topic": "alerts", "partition": 0, "committed": None, "end": 3, "lag": 3}
 
 
+def test_records_older_than_the_retention_are_deleted_by_expire(events, tmp_path):
+    old = new_event(
+        "memory.operations.counted",
+        {"started": "2020-01-01T00:00:00+00:00", "ended": "2020-01-01T00:00:10+00:00", "counts": []},
+        source="tests",
+        key="o",
+        time=datetime(2020, 1, 1, tzinfo=UTC),
+    )
+    log = SqliteEventLog(tmp_path / "home" / "events" / "log.db")
+    log.publish(
+        "memory.operations",
+        [old, dataclasses.replace(old, id="two"), dataclasses.replace(old, id="new", time=datetime.now(UTC))],
+    )
+    log.close()
+    lines(events("publish", "corpus.items", item("x"), "--key", "s", "--json"))
+    rows = lines(events("expire", "memory.operations", "--json"))
+    expected = {"topic": "memory.operations", "partition": 0, "older_than_days": 7, "deleted": 2, "begins": 2}
+    assert rows == [expected]
+    assert [row["offset"] for row in lines(events("tail", "memory.operations", "--json"))] == [2]
+    everything = lines(events("expire", "--json"))
+    assert len(everything) > 6
+    assert {row["deleted"] for row in everything} == {0}
+    assert "0 records were deleted" in events("expire").stdout
+    on_kafka = events("expire", AURA_EVENTS__KAFKA="127.0.0.1:1")
+    assert on_kafka.returncode == 0
+    assert "the broker deletes" in on_kafka.stderr
+
+
+def test_read_models_are_caught_up_and_the_same_when_built_anew(events):
+    lines(events("publish", "corpus.items", "-", "--key", "s", "--json", given=f"{item('x')}\n{item('y')}\n"))
+    first = {row["model"]: row for row in lines(events("models", "--json"))}
+    assert set(first) == {"corpus_state", "tier_operations", "open_alerts"}
+    assert (first["corpus_state"]["applied"], first["corpus_state"]["behind"]) == (2, 0)
+    again = lines(events("rebuild", "corpus_state", "--json"))
+    digest = first["corpus_state"]["digest"]
+    assert again == [{"model": "corpus_state", "applied": 2, "before": digest, "after": digest, "same": True}]
+    lines(events("publish", "corpus.items", item("z"), "--key", "s", "--json"))
+    (later,) = lines(events("models", "corpus_state", "--json"))
+    assert later["applied"] == 1
+    assert later["digest"] != digest
+    assert "open_alerts" in events("rebuild").stdout
+
+
+def test_a_model_that_is_not_what_the_log_says_is_told_by_rebuild(events, tmp_path):
+    lines(events("publish", "corpus.items", item("x"), "--key", "s", "--json"))
+    lines(events("models", "--json"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "home" / "events" / "models.db")) as connection, connection:
+        connection.execute("UPDATE corpus_item SET state = 'removed'")
+    assert lines(events("rebuild", "corpus_state", "--json"))[0]["same"] is False
+    assert lines(events("rebuild", "corpus_state", "--json"))[0]["same"] is True
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -95,6 +153,8 @@ def test_lag_of_a_group_is_shown(events, tmp_path):
         ),
         (("publish", "alerts", "{}", "--key", "k"), "give --type alerts.raised"),
         (("replay", "alerts", "--partition", "5"), "has the partitions 0 to 0, not 5"),
+        (("expire", "nowhere"), "There is no topic 'nowhere'"),
+        (("rebuild", "nothing"), "There is no read model 'nothing'. The models are: corpus_state"),
         (("replay", "alerts", "--offset", "5", "--since", "2026-01-01"), "two ways to say where to begin"),
     ],
 )
@@ -111,5 +171,6 @@ def test_a_broker_that_is_down_is_an_error_for_readers_and_a_notice_for_publishe
     assert run.returncode == 1
     assert "Kafka at 127.0.0.1:1 did not answer" in run.stderr
     assert run.stdout == ""
+    assert "did not answer" in events("models", **variables).stderr
     published = events("publish", "corpus.items", item("x"), "--key", "s", "--json", **variables)
     assert lines(published)[0]["offset"] is None
