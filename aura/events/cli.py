@@ -196,9 +196,8 @@ def expire(
     if as_json:
         _print_lines(rows)
         return
-    _print_table(
-        ["topic", "partition", "older_than_days", "deleted", "begins"], [row for row in rows if row["deleted"]]
-    )
+    if shown := [row for row in rows if row["deleted"]]:
+        _print_table(list(shown[0]), shown)
     typer.echo(f"{sum(row['deleted'] for row in rows)} records were deleted.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 import time
@@ -17,6 +18,13 @@ from aura.events.log import EventLog
 from aura.events.sqlite_log import SqliteEventLog
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch):
+    """Settings of the person who runs the tests do not reach them."""
+    for name in [name for name in os.environ if name.startswith("AURA_")]:
+        monkeypatch.delenv(name)
 
 
 @dataclass

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import io
 import json
-import os
 import sqlite3
 import sys
 from dataclasses import dataclass
@@ -31,8 +30,6 @@ class Run:
 @pytest.fixture
 def events(tmp_path, monkeypatch, capsys):
     """Runs `aura events ...` with a home of the test's own."""
-    for name in [name for name in os.environ if name.startswith("AURA_")]:
-        monkeypatch.delenv(name)
     monkeypatch.setenv("AURA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
