@@ -83,6 +83,17 @@ def test_a_budget_below_one_cycle_is_warned_of(looping):
     assert "50 objects are less than" in text
 
 
+def test_the_cost_of_several_tiers_is_that_of_their_miss_ratios(sized):
+    options = (sized, "--unit", "--sizes", "10,50", "--policy", "lru", "--costs", "1,5,105")
+    found = json.loads(run(*options, "--json"))
+    for name, policy in (("lru_cascade", "lru"), ("stacked_bound", OPTIMUM)):
+        small, large = (row["miss_ratio"] for row in found["rows"] if row["policy"] == policy)
+        assert found[name] == pytest.approx(1 + 4 * small + 100 * large)
+    text = run(*options)
+    assert "lru cascade: " in text
+    assert "stacked bound: " in text
+
+
 def test_the_plot_is_a_png(sized, tmp_path):
     run(sized, "--limit", "1000", "--policy", "arc", "--plot", tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
@@ -120,6 +131,9 @@ def test_a_replay_through_the_store_measures_its_gets(sized):
         (["--policy", "clock"], "no policy 'clock'; there are lru"),
         (["--sizes", "many"], "'many' is not a part"),
         (["--sizes", "0.0001%"], "is less than one of"),
+        (["--costs", "1,2"], "'1,2' is not 4 costs"),
+        (["--costs", "1,9,5,20"], "ascending"),
+        (["--costs", "1,x"], "no number"),
         (["--format", "csv"], "no format 'csv'; there are routes"),
         (["--limit", "0"], "limit"),
     ],

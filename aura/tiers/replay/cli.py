@@ -47,6 +47,12 @@ def tiers_replay(
     store: Annotated[
         bool, typer.Option("--store", help="Also with real bytes through a store in a temporary directory.")
     ] = False,
+    costs: Annotated[
+        str | None,
+        typer.Option(
+            help="Cost of a read from each tier, with commas: tiers as large as --sizes up to there, then a last."
+        ),
+    ] = None,
     object_bytes: Annotated[
         int, typer.Option(min=1, help="With --store: bytes of an object where the trace has no sizes.")
     ] = DEFAULT_OBJECT_BYTES,
@@ -70,14 +76,18 @@ def tiers_replay(
     if unit:
         accesses = accesses.without_sizes()
     capacities = _capacities(sizes, accesses.footprint)
+    tier_costs = _costs(costs, len(capacities) + 1)
     said = Console(stderr=True)
     with said.status("") as status:
         rows = compare(accesses, capacities, names, tell=status.update)
         outcomes = _through_store(accesses, capacities[0], names, object_bytes) if store else {}
+    stacked = _stacked(tier_costs, rows)
     if as_json:
-        typer.echo(json.dumps(_as_object(accesses, rows, outcomes), indent=1))
+        typer.echo(json.dumps(_as_object(accesses, rows, outcomes) | stacked, indent=1))
     else:
         _print(accesses, rows, outcomes, capacities[0], object_bytes)
+        for name, cost in stacked.items():
+            typer.echo(f"{name.replace('_', ' ')}: {cost:.4g} for a read in the mean")
     if plot is not None:
         plot.write_bytes(plot_comparison(rows, accesses.footprint, f"{accesses.name}, {len(accesses):,} accesses"))
         said.print(f"The plot is in {plot}.", soft_wrap=True)
@@ -123,6 +133,33 @@ def _capacities(text: str, footprint: int) -> list[int]:
             raise typer.BadParameter(f"--sizes: {each!r} is less than one of {footprint}")
         found.add(size)
     return sorted(found)
+
+
+def _costs(text: str | None, tiers: int) -> list[float] | None:
+    """The cost of each tier, ascending."""
+    if text is None:
+        return None
+    try:
+        found = [float(each) for each in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(f"--costs: {text!r} has something that is no number") from error
+    if len(found) != tiers or found != sorted(found) or not all(0 <= each < float("inf") for each in found):
+        raise typer.BadParameter(f"--costs: {text!r} is not {tiers} costs, one more than there are sizes, ascending")
+    return found
+
+
+def _stacked(costs: list[float] | None, rows: list[Row]) -> dict[str, float]:
+    """Mean cost of a read by the LRU cascade and by the least that is possible; empty without costs."""
+    from aura.tiers.replay.comparison import OPTIMUM, YARDSTICK
+    from aura.tiers.replay.optimum import stacked_cost
+
+    if costs is None:
+        return {}
+    ratios = {name: [row.outcome.miss_ratio for row in rows if row.policy == name] for name in (YARDSTICK, OPTIMUM)}
+    return {
+        "lru_cascade": stacked_cost(costs, ratios[YARDSTICK]),
+        "stacked_bound": stacked_cost(costs, ratios[OPTIMUM]),
+    }
 
 
 def _through_store(trace: Trace, capacity: int, names: list[str], object_bytes: int) -> dict[str, StoreOutcome]:

@@ -70,9 +70,11 @@ def replay_through_store(directory: Path, trace: Trace, policy: Policy, *, seed:
             remedy="Replay fewer accesses (--limit) or smaller objects (--object-bytes).",
         )
     budgets = TierBudgets(process_bytes=policy.capacity, arena_bytes=0)
+    # Beforehand, so that what the policy computes does not displace the store's data from the processor's caches.
+    moves = _planned_moves(trace, sizes, policy)
     with open_store(directory, budgets=budgets) as store:
         _fill(store, sizes, seed)
-        return _replay(store, trace, sizes, policy)
+        return _replay(store, trace, moves)
 
 
 def _key(number: int) -> str:
@@ -93,26 +95,34 @@ def _fill(store: TieredStore, sizes: dict[int, int], seed: int) -> None:
         store.write(waiting)
 
 
-def _replay(store: TieredStore, trace: Trace, sizes: dict[int, int], policy: Policy) -> StoreOutcome:
-    seconds = np.zeros(len(trace))
-    in_memory: set[int] = set()
+def _planned_moves(trace: Trace, sizes: dict[int, int], policy: Policy) -> list[dict[str, Tier]]:
+    """What changes its tier after each batch of accesses."""
+    moves = []
+    before: set[int] = set()
+    numbers = trace.ids.tolist()
+    for start in range(0, len(numbers), MOVE_EVERY):
+        for number in numbers[start : start + MOVE_EVERY]:
+            policy.access(number, sizes[number])
+        held = {number for number, _ in policy.contents()}
+        targets = {_key(number): Tier.L3 for number in before - held}
+        moves.append(targets | {_key(number): Tier.L1 for number in held - before})
+        before = held
+    return moves
+
+
+def _replay(store: TieredStore, trace: Trace, moves: list[dict[str, Tier]]) -> StoreOutcome:
+    keys = [_key(number) for number in trace.ids.tolist()]
+    seconds = np.zeros(len(keys))
     moved_bytes, move_seconds, refused = 0, 0.0, 0
-    for place, number in enumerate(trace.ids.tolist()):
-        key = _key(number)
-        started = time.perf_counter()
-        store.get(key)
-        seconds[place] = time.perf_counter() - started
-        policy.access(number, sizes[number])
-        if (place + 1) % MOVE_EVERY:
-            continue
-        wanted = {held for held, _ in policy.contents()}
-        targets = {_key(each): Tier.L3 for each in in_memory - wanted}
-        targets |= {_key(each): Tier.L1 for each in wanted - in_memory}
+    for batch, targets in enumerate(moves):
+        for place in range(batch * MOVE_EVERY, min((batch + 1) * MOVE_EVERY, len(keys))):
+            started = time.perf_counter()
+            store.get(keys[place])
+            seconds[place] = time.perf_counter() - started
         report = store.move(targets)
         moved_bytes += report.bytes_moved
         move_seconds += report.seconds
         refused += len(report.refused)
-        in_memory = wanted - {int(name.removeprefix(KEY_PREFIX)) for name, _ in report.refused}
     answered = {state.tier: state.gets for state in store.tiers()}
     return StoreOutcome(
         len(trace),
