@@ -134,6 +134,7 @@ class ConsumerStore:
         """
         self.path = path
         self._clock = clock
+        self._timeout = timeout_seconds
         self._lock = threading.RLock()
         self._connection = connect(path, TABLES, version=TABLES_VERSION, timeout_seconds=timeout_seconds)
         if tables:
@@ -150,7 +151,7 @@ class ConsumerStore:
     def _transaction(self) -> Iterator[None]:
         with self._lock:
             try:
-                with transaction(self._connection):
+                with transaction(self._connection, self._timeout):
                     yield
             except sqlite3.OperationalError as error:
                 raise LogUnavailableError(

@@ -7,11 +7,15 @@ Does not: any table.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from aura.events.errors import LogUnavailableError
+
+PAUSES_MS = 18
+"""SQLite pauses 1, 2, 5 and 10 ms before it gives up after this time."""
 
 
 def connect(path: Path, tables: str, *, version: int, timeout_seconds: float) -> sqlite3.Connection:
@@ -54,12 +58,39 @@ def _make(connection: sqlite3.Connection, path: Path, tables: str, version: int,
         connection.executescript(f"BEGIN IMMEDIATE; {tables} PRAGMA user_version={version}; COMMIT;")
 
 
+def _begin(connection: sqlite3.Connection, timeout_seconds: float) -> None:
+    """Begin to write, waiting for other processes.
+
+    SQLite itself looks more and more seldom, in the end every 100 ms, so that a process that writes again and again
+    keeps another one out for long. Asked anew it begins with short pauses again, the longest being 10 ms.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    patience = int(timeout_seconds * 1000)
+    connection.execute(f"PRAGMA busy_timeout={min(patience, PAUSES_MS)}")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+            else:
+                return
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={patience}")
+
+
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """A transaction that may write; it is durable when this returns, and nothing of it is left after an error."""
+def transaction(connection: sqlite3.Connection, timeout_seconds: float) -> Iterator[None]:
+    """A transaction that may write; it is durable when this returns, and nothing of it is left after an error.
+
+    Args:
+        connection: To the file.
+        timeout_seconds: How long it waits for other processes that write.
+    """
     try:
         # Within, since an interrupt can come between this and what follows.
-        connection.execute("BEGIN IMMEDIATE")
+        _begin(connection, timeout_seconds)
         yield
         connection.execute("COMMIT")
     finally:

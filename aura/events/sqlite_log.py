@@ -149,7 +149,7 @@ class SqliteEventLog:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._explained(), transaction(self._writer):
+        with self._explained(), transaction(self._writer, self._timeout):
             yield self._writer
 
     @contextmanager
