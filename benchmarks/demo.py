@@ -59,7 +59,7 @@ def run(home: Path) -> Job:
     last = {cost.partition: cost for cost in history.series("text_embeddings")}
     return Job(
         seconds,
-        documents=int(sum(cost.figures["rows"] for cost in last.values())),
+        documents=int(sum(cost.figures.get("rows", 0) for cost in last.values())),
         encoded=int(sum(cost.figures.get("encoded", 0) for cost in last.values())),
     )
 
