@@ -37,7 +37,6 @@ class Events:
 
         Raises:
             EventError: Kafka does not answer, or the outbox cannot be read.
-            CircuitOpenError: Kafka is not asked at present.
         """
         with self.open() as log:
             if not isinstance(log, BufferedEventLog):
