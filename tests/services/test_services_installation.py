@@ -36,7 +36,7 @@ class Distribution:
         self.tools = home / "tools"
         for folder in (
             *(self.machine / "var/lib/dpkg" / name for name in ("updates", "info")),
-            *(home / "apt" / name for name in ("lists/partial", "archives/partial", "parts")),
+            *(home / "apt" / name for name in ("lists/partial", "archives/partial", "parts", "log")),
             *(self.machine / "usr/bin", self.source, self.tools),
         ):
             folder.mkdir(parents=True)
@@ -45,7 +45,7 @@ class Distribution:
         (home / "sources.list").write_text(f"deb [trusted=yes] file:{self.source} ./\n")
         (home / "apt.conf").write_text(
             f'Dir::State "{home}/apt"; Dir::State::status "{self.machine}/var/lib/dpkg/status";'
-            f'Dir::Cache "{home}/apt";'
+            f'Dir::Cache "{home}/apt"; Dir::Log "{home}/apt/log";'
             f'Dir::Etc::sourcelist "{home}/sources.list"; Dir::Etc::sourceparts "{home}/apt/parts";'
             f'Dir::Etc::parts "{home}/apt/parts"; Dir::Etc::preferencesparts "{home}/apt/parts";'
             f'APT::Sandbox::User "root"; Dpkg::Options {{ "--root={self.machine}"; }};'
