@@ -1,4 +1,4 @@
-"""The multiple-choice knapsack: feasible, never below its bound, close to the optimum."""
+"""The multiple-choice knapsack: feasible, never below its bound, close to the optimum. HiGHS is the oracle."""
 
 import itertools
 
@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
+from scipy.sparse import csr_array
 
-from aura.tiers.knapsack import PlacementProblemError, relative_gap, solve_costs, solve_placement
+from aura.tiers.choices import Choices, PlacementProblemError
+from aura.tiers.knapsack import relative_gap, solve_costs, solve_placement
+from aura.tiers.prices import dual_prices
+from aura.tiers.repair import assign
 
 
 def crossing_instance(n, seed):
@@ -27,6 +32,25 @@ def brute_force(sizes, costs, capacities):
     choices = (np.array(choice) for choice in itertools.product(range(len(capacities)), repeat=len(sizes)))
     used = ((choice, np.bincount(choice, weights=sizes, minlength=len(capacities))) for choice in choices)
     return min(costs[rows, choice].sum() for choice, total in used if np.all(total <= limits))
+
+
+def relaxed_optimum(choices):
+    """Value of the linear relaxation by HiGHS: what the best prices can prove."""
+    n, k = choices.costs.shape
+    allowed = np.isfinite(choices.costs)
+    costs = np.where(allowed, choices.costs, 0.0)
+    scale = costs.max() or 1.0
+    variables = np.arange(n * k)
+    one_tier_each = csr_array((np.ones(n * k), (variables // k, variables)), shape=(n, n * k))
+    within, limits = None, None
+    if len(choices.limited):
+        within, limits = np.zeros((len(choices.limited), n, k)), np.ones(len(choices.limited))
+        for row, tier in enumerate(choices.limited):
+            within[row, :, tier] = choices.sizes / choices.capacities[tier]
+        within = within.reshape(len(limits), -1)
+    bounds = np.column_stack([np.zeros(n * k), allowed.ravel()])
+    result = linprog((costs / scale).ravel(), within, limits, one_tier_each, np.ones(n), bounds, method="highs-ds")
+    return None if result.status else result.fun * scale
 
 
 def used_bytes(sizes, assignment, tiers):
@@ -71,6 +95,91 @@ def test_gap_is_below_one_percent_with_crossing_costs(n, seed):
     assert np.all(used_bytes(sizes, solution.assignment, 4)[:3] <= capacities[:3])
     assert 0 <= solution.gap <= 0.01
     assert solution.cost >= solution.lower_bound
+
+
+@st.composite
+def instances(draw):
+    """Up to 40 objects in up to 4 tiers: costs that cross or not, ties, forbidden tiers, tight and empty capacities."""
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    n, k = draw(st.integers(1, 40)), draw(st.integers(2, 4))
+    sizes = np.full(n, 100) if draw(st.booleans()) else rng.integers(0, 1000, n)
+    weights = draw(st.sampled_from([rng.pareto(1, n), np.ones(n), rng.integers(0, 2, n)]))
+    latencies = rng.uniform(0.1, 3, (n, k))
+    order = draw(st.sampled_from(["crossing", "monotone", "equal", "forbidden"]))
+    if order == "monotone":
+        latencies.sort(axis=1)
+    elif order == "equal":
+        latencies[:] = latencies[0]
+    elif order == "forbidden":
+        latencies[:, :-1][rng.random((n, k - 1)) < 0.4] = np.inf
+    costs = np.where(np.isinf(latencies), np.inf, weights[:, None] * np.where(np.isinf(latencies), 0, latencies))
+    shares = draw(st.lists(st.sampled_from([0.0, 0.01, 0.1, 0.3, 1.0]), min_size=k - 1, max_size=k - 1))
+    return sizes, costs, [int(share * sizes.sum()) for share in shares] + [None]
+
+
+@given(instances())
+@settings(max_examples=150, deadline=None)
+def test_prices_prove_what_the_linear_relaxation_does(instance):
+    choices = Choices.of(*instance)
+    best = relaxed_optimum(choices)
+    assert choices.bound(dual_prices(choices)) == pytest.approx(best, rel=1e-6, abs=1e-9)
+
+
+@given(instances(), st.lists(st.floats(0, 10), min_size=4, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_the_bound_holds_for_whatever_prices(instance, prices):
+    choices = Choices.of(*instance)
+    best = relaxed_optimum(choices)
+    limited = np.where(np.isfinite(choices.capacities), prices[: len(choices.capacities)], 0.0)
+    assert choices.bound(limited) <= best + 1e-6 * (best + 1)
+
+
+@given(instances(), st.lists(st.floats(0, 10), min_size=4, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_whatever_prices_give_an_assignment_that_fits(instance, prices):
+    choices = Choices.of(*instance)
+    assignment = assign(choices, np.array(prices[: len(choices.capacities)]))
+    assert np.all(choices.room(assignment) >= 0)
+    assert np.isfinite(choices.cost(assignment))
+
+
+@given(instances())
+@settings(max_examples=100, deadline=None)
+def test_a_solution_fits_and_is_within_a_thousandth_of_a_bound_that_no_assignment_beats(instance):
+    sizes, costs, capacities = instance
+    solution = solve_costs(sizes, costs, capacities)
+    choices = Choices.of(sizes, costs, capacities)
+    assert np.all(choices.room(solution.assignment) >= 0)
+    assert solution.cost == pytest.approx(choices.cost(solution.assignment))
+    assert 0 <= solution.gap <= 1e-3 + 1e-9
+    assert solution.lower_bound >= relaxed_optimum(choices) * (1 - 1e-6) - 1e-9
+
+
+@pytest.mark.parametrize("order", ["crossing", "monotone"])
+@pytest.mark.parametrize("shares", [(0.05, 0.15, 0.25), (0.001, 0.01, 0.02), (0.3, 0.0, 0.6)])
+def test_many_objects_are_within_a_thousandth_of_the_bound(order, shares):
+    sizes, weights, latencies, _ = crossing_instance(20_000, 7)
+    if order == "monotone":
+        latencies = np.sort(latencies, axis=1)
+    capacities = [*(int(share * sizes.sum()) for share in shares), None]
+    solution = solve_placement(sizes, weights, latencies, capacities)
+    assert np.all(used_bytes(sizes, solution.assignment, 4)[:3] <= capacities[:3])
+    assert 0 <= solution.gap <= 1e-3
+
+
+def test_many_equal_objects_fill_the_tiers_to_the_last_one():
+    capacities = [1_000_050, 2_000_050, None]
+    solution = solve_costs(np.full(50_000, 100), np.tile([1.0, 2.0, 4.0], (50_000, 1)), capacities)
+    assert np.bincount(solution.assignment).tolist() == [10_000, 20_000, 20_000]
+    assert solution.gap <= 1e-3
+
+
+def test_objects_that_fit_only_when_packed_are_packed():
+    sizes, capacities = [60, 50, 50, 40, 40], [100, 100, 40]
+    solution = solve_costs(sizes, np.ones((5, 3)), capacities)
+    assert np.all(used_bytes(sizes, solution.assignment, 3) <= capacities)
+    with pytest.raises(PlacementProblemError, match="finds no room"):
+        solve_costs([60, 60, 60], np.ones((3, 2)), [100, 100])
 
 
 def test_objects_that_share_one_tier_without_limit_all_go_where_they_are_cheapest():
