@@ -85,8 +85,8 @@ class Choices:
     def bound(self, prices: Floats) -> float:
         """Value of the Lagrangian dual: every object takes its cheapest tier and pays for its bytes.
 
-        No feasible assignment costs less, whatever the prices >= 0 are (0 for tiers without limit): what its objects pay
-        for a tier is at most the rent of the whole tier, which is subtracted (Geoffrion, Lagrangean relaxation, 1974).
+        No feasible assignment costs less, whatever the prices >= 0 are (0 for tiers without limit): what its objects
+        pay for a tier is at most the tier's rent, which is subtracted (Geoffrion, Lagrangean relaxation, 1974).
         """
         each = self.priced(prices).min(axis=1)
         return max(0.0, float(each.sum() - prices[self.limited] @ self.capacities[self.limited]))
