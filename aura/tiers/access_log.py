@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 DEFAULT_LIMIT = 1_000_000
 BATCH = 1024
 """Accesses per batch. A killed owner loses at most one batch; a batch is one unsynced write of 4 KiB."""
-SAMPLE = 64
-"""One get in this many leaves the fast path and is timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +38,11 @@ class Folded:
 class AccessLog:
     """Ids of the latest accesses, at most `limit` of them and a batch.
 
-    `pending` is the list that a get appends to (atomic in CPython); `due` is the length at which the next get has to
-    take the slow path. Everything else is locked.
+    `pending` is the list that a get appends to (atomic in CPython). Everything else is locked.
     """
 
     def __init__(self, kept: Iterable[Batch] = (), limit: int = DEFAULT_LIMIT) -> None:
         self.pending: list[int] = []
-        self.due = 0
         self._lock = threading.Lock()
         self._limit = limit
         self._batches: deque[Batch] = deque(sorted(kept, key=lambda batch: batch.number))
@@ -60,15 +56,13 @@ class AccessLog:
         return self._folded + len(self.pending)
 
     def tick(self, *, whole_batch: bool = True) -> Folded | None:
-        """Fold if a batch is full (or whatever waits), else put off the next sample; for the slow path of a get."""
+        """Fold what waits, if it is a batch at least."""
         with self._lock:
             waiting = len(self.pending)
             if waiting == 0 or (whole_batch and waiting < BATCH):
-                self.due = min(waiting + SAMPLE, BATCH)
                 return None
             ids = np.array(self.pending[:waiting], dtype=np.int32)
             del self.pending[:waiting]
-            self.due = SAMPLE
             self._folded += waiting
             batch = Batch(self._next_number, ids)
             self._next_number += 1
@@ -83,6 +77,19 @@ class AccessLog:
             waiting = np.array(self.pending, dtype=np.int32)
             total = self._folded + len(waiting)
         return np.concatenate([*batches, waiting])[-self._limit :], total
+
+    def after(self, position: int) -> tuple[NDArray[np.int32], int]:
+        """int32[n], the accesses after the first `position` of all, as far as they are kept; and how many there are."""
+        with self._lock:
+            waiting = np.array(self.pending, dtype=np.int32)
+            total = self._folded + len(waiting)
+            pieces, missing = [waiting], total - position - len(waiting)
+            for batch in reversed(self._batches):
+                if missing <= 0:
+                    break
+                pieces.append(batch.ids)
+                missing -= len(batch.ids)
+        return np.concatenate(pieces[::-1])[-(total - position) :] if total > position else waiting[:0], total
 
     def replace(self, keep_last: int) -> tuple[Batch, tuple[int, ...]]:
         """Keep only the last accesses, as one batch; returns it and the numbers of the batches that it replaces."""

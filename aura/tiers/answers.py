@@ -91,6 +91,24 @@ def _move(store: LocalStore, request: Message) -> Message:
     return Message("move", [counts, *([key, reason] for key, reason in report.refused)])
 
 
+def _prefetch(store: LocalStore, request: Message) -> Message:
+    """Rows [tier], then [key]."""
+    (tier,), *keys = request.rows
+    store.prefetch([key for (key,) in keys], Tier(tier))
+    return Message("prefetch")
+
+
+def _pin(store: LocalStore, request: Message) -> Message:
+    key, tier = request.rows[0]
+    store.pin(key, Tier(tier))
+    return Message("pin")
+
+
+def _unpin(store: LocalStore, request: Message) -> Message:
+    store.unpin(request.rows[0][0])
+    return Message("unpin")
+
+
 def _access_log(store: LocalStore, request: Message) -> Message:
     del request
     access = store.access_log()
@@ -130,6 +148,9 @@ _ANSWERS: dict[str, Callable[[LocalStore, Message], Message]] = {
     "entries": _entries,
     "tiers": _tiers,
     "move": _move,
+    "prefetch": _prefetch,
+    "pin": _pin,
+    "unpin": _unpin,
     "access_log": _access_log,
     "trim_access_log": _trim_access_log,
     "time_gets": _time_gets,

@@ -10,9 +10,14 @@ from __future__ import annotations
 import mmap
 import os
 import secrets
+import weakref
 from bisect import bisect_left
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from aura.tiers.errors import CapacityError, StorageError
 
@@ -104,6 +109,8 @@ class Arena:
         try:
             os.posix_fallocate(handle, 0, capacity_bytes)
             self._map = mmap.mmap(handle, capacity_bytes)
+            self._bytes = np.frombuffer(self._map, dtype=np.uint8)
+            self._unviewed: deque[int] = deque()
         except OSError as error:
             path.unlink(missing_ok=True)
             raise _too_large(capacity_bytes, str(path), str(error)) from error
@@ -111,17 +118,30 @@ class Arena:
             os.close(handle)
 
     def write(self, offset: int, payload: bytes | memoryview) -> None:
-        """Copy the payload in."""
-        self._map[offset : offset + len(payload)] = payload
+        """Copy the payload in. A large copy runs beside other threads: numpy lets go of the interpreter for it."""
+        self._bytes[offset : offset + len(payload)] = np.frombuffer(payload, dtype=np.uint8)
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Copy `length` bytes out."""
-        return self._map[offset : offset + length]
+    def peek(self, offset: int, length: int) -> memoryview:
+        """The bytes themselves, for a look that ends before the slot is released."""
+        data: Any = self._bytes[offset : offset + length]
+        return memoryview(data)
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """The bytes themselves, read-only; `unviewed` tells when nothing refers to them any more."""
+        base: Any = np.frombuffer(self._map, dtype=np.uint8, count=max(1, length), offset=offset)
+        weakref.finalize(base, self._unviewed.append, offset).atexit = False
+        return memoryview(base)[:length].toreadonly()
+
+    def unviewed(self) -> list[int]:
+        """Offsets whose view ended since the last call."""
+        return [self._unviewed.popleft() for _ in range(len(self._unviewed))]
 
     def close(self) -> None:
-        """Unmap and remove the file; clients that still map it keep the pages until they unmap too."""
-        self._map.close()
+        """Remove the file and unmap; who still views or maps it keeps the pages until they are done."""
         self.path.unlink(missing_ok=True)
+        del self._bytes
+        with suppress(BufferError):  # somebody holds a view: the last one unmaps
+            self._map.close()
 
 
 class ArenaView:

@@ -1,7 +1,11 @@
 """The fast tiers as the owner uses them: each holds copies of objects within its capacity.
 
-Belongs here: L1 (live objects) and L0/L2 (slots of a slab) behind one small interface, so that a further tier, such as
-a remote warm pool, is one more class. Does not: which tier an object belongs in, and L3.
+Belongs here: L1 (live objects), L2 in the arena (live objects that are views of it) and L0 (slots of device memory)
+behind one small interface, so that a further tier, such as a remote warm pool, is one more class.
+Does not: which tier an object belongs in, and L3.
+
+A copy is made in two steps. `reserve` takes the room, under the owner's lock. `fill` copies and verifies without it, so
+that a large copy holds nobody up; only then the owner's index is flipped to the new record.
 """
 
 from __future__ import annotations
@@ -9,38 +13,40 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from aura.tiers.arena import Allocator, Slab
-from aura.tiers.codec import Encoded, Header, decode_verified
+from aura.tiers.arena import Allocator, Arena, Slab
+from aura.tiers.codec import Encoded, Header, Kind, decode_verified
+from aura.tiers.errors import CapacityError, CorruptObjectError
 from aura.tiers.store import Tier
 from aura.tiers.values import Part
 
 NO_SLOT = -1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Record:
-    """Where an object is read from: its fastest copy. `slot` is the byte offset in a slab."""
+    """Where an object is read from: its fastest copy.
+
+    Attributes:
+        key: Its name.
+        id: Its number, as in the header.
+        header: What its payload has to be.
+        tier: The tier of the copy.
+        slot: Byte offset in a slab.
+        part: The decoded object where it is kept decoded (L1, arena), else None.
+        payload: What `part` is a view of. In the arena the slot is free when nobody has a view of it any more.
+    """
 
     key: str
+    id: int
     header: Header
     tier: Tier = Tier.L3
     slot: int = NO_SLOT
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """An object of L1: decoded, with the encoded bytes that it is a view of."""
-
-    id: int
-    part: Part
-    encoded: Encoded
+    part: Part | None = None
+    payload: bytes | memoryview | None = None
 
 
 class FastTier(ABC):
-    """Copies of objects within a capacity.
-
-    `read` needs no lock and may see a slot that was reused: verify what it gives. The rest needs the owner's lock.
-    """
+    """Copies of objects within a capacity. `fill` and `read` need no lock, the rest needs the owner's."""
 
     tier: Tier
     capacity_bytes: int
@@ -52,30 +58,55 @@ class FastTier(ABC):
         """Bytes taken."""
 
     @abstractmethod
-    def hold(self, key: str, encoded: Encoded) -> Record | None:
-        """Copy an object in; where it is now, or None when it does not fit."""
+    def reserve(self, length: int) -> int | None:
+        """Take room for a payload: the slot, or None when it does not fit."""
+
+    @abstractmethod
+    def fill(self, key: str, header: Header, slot: int, payload: bytes | memoryview) -> Record:
+        """Copy a payload into the reserved room and verify it there.
+
+        Raises:
+            CorruptObjectError: What is there now does not match the header.
+            TierAbsentError: The tier does not take it.
+        """
 
     @abstractmethod
     def read(self, record: Record) -> bytes | memoryview | None:
-        """The payload as it is there now, or None when there is none."""
+        """The payload as it is there now, or None when there is none. A slot may be reused meanwhile: verify."""
 
     @abstractmethod
-    def release(self, record: Record) -> None:
-        """Free the slot."""
+    def release(self, key: str, length: int, slot: int) -> None:
+        """Free what was reserved, filled or not."""
 
     @abstractmethod
     def close(self) -> None:
         """Give the memory back."""
 
+    def take(self, key: str, length: int) -> int:
+        """`reserve`, or say why not.
+
+        Raises:
+            CapacityError: It does not fit beside what the tier holds.
+        """
+        slot = self.reserve(length)
+        if slot is None:
+            free = max(0, self.capacity_bytes - self.used_bytes)
+            raise CapacityError(
+                f"An object of {length} bytes does not fit into {self.tier}",
+                key=key,
+                cause=f"{free} of {self.capacity_bytes} bytes are free",
+                remedy="Move other objects out of the tier, or give it a larger budget.",
+            )
+        return slot
+
 
 class ProcessTier(FastTier):
-    """L1: `live` is read without a lock by every get."""
+    """L1: objects of this process, decoded."""
 
     tier = Tier.L1
 
     def __init__(self, capacity_bytes: int) -> None:
         self.capacity_bytes = capacity_bytes
-        self.live: dict[str, Live] = {}
         self._used_bytes = 0
 
     @property
@@ -83,33 +114,35 @@ class ProcessTier(FastTier):
         """Payload bytes of the live objects."""
         return self._used_bytes
 
-    def hold(self, key: str, encoded: Encoded) -> Record | None:
-        """Decode and keep; what it views must be memory of its own."""
-        if self._used_bytes + encoded.header.length > self.capacity_bytes:
+    def reserve(self, length: int) -> int | None:
+        """See `FastTier.reserve`."""
+        if self._used_bytes + length > self.capacity_bytes:
             return None
-        self._used_bytes += encoded.header.length
+        self._used_bytes += length
         self.objects += 1
-        self.live[key] = Live(encoded.header.id, decode_verified(encoded, key), encoded)
-        return Record(key, encoded.header, self.tier)
+        return NO_SLOT
+
+    def fill(self, key: str, header: Header, slot: int, payload: bytes | memoryview) -> Record:
+        """See `FastTier.fill`. Bytes are taken as they are; a view is copied into memory of its own."""
+        own = payload if isinstance(payload, bytes) else bytes(payload)
+        verify_copy(self.tier, key, header, own)
+        return Record(key, header.id, header, self.tier, slot, decode_verified(Encoded(header, own), key), own)
 
     def read(self, record: Record) -> bytes | memoryview | None:
-        """The bytes that the live object is a view of."""
-        live = self.live.get(record.key)
-        return None if live is None else live.encoded.payload
+        """See `FastTier.read`."""
+        return record.payload
 
-    def release(self, record: Record) -> None:
-        """Drop the live object; whoever still uses it keeps it alive."""
-        self.live.pop(record.key, None)
-        self._used_bytes -= record.header.length
+    def release(self, key: str, length: int, slot: int) -> None:  # noqa: ARG002 - the interface
+        """Whoever still uses the live object keeps it alive."""
+        self._used_bytes -= length
         self.objects -= 1
 
     def close(self) -> None:
-        """Drop everything."""
-        self.live.clear()
+        """Nothing to give back: the records hold the objects."""
 
 
 class SlabTier(FastTier):
-    """L0 or L2: slots of a slab."""
+    """L0: slots of a slab, copied out by every read."""
 
     def __init__(self, tier: Tier, slab: Slab) -> None:
         self.tier = tier
@@ -122,24 +155,100 @@ class SlabTier(FastTier):
         """Bytes of the slots."""
         return self._allocator.used_bytes
 
-    def hold(self, key: str, encoded: Encoded) -> Record | None:
-        """Copy into the first free slot that is large enough."""
-        slot = self._allocator.allocate(encoded.header.length)
-        if slot is None:
-            return None
-        self._slab.write(slot, encoded.payload)
-        self.objects += 1
-        return Record(key, encoded.header, self.tier, slot)
+    def reserve(self, length: int) -> int | None:
+        """The first free slot that is large enough."""
+        slot = self._allocator.allocate(length)
+        self.objects += slot is not None
+        return slot
+
+    def fill(self, key: str, header: Header, slot: int, payload: bytes | memoryview) -> Record:
+        """See `FastTier.fill`."""
+        self._slab.write(slot, payload)
+        verify_copy(self.tier, key, header, self._slab.read(slot, header.length))
+        return Record(key, header.id, header, self.tier, slot)
 
     def read(self, record: Record) -> bytes | memoryview | None:
         """Copy the payload out."""
         return self._slab.read(record.slot, record.header.length)
 
-    def release(self, record: Record) -> None:
-        """Free the slot; what is in it stays until it is overwritten."""
-        self._allocator.release(record.slot, record.header.length)
+    def release(self, key: str, length: int, slot: int) -> None:  # noqa: ARG002 - the interface
+        """What is in the slot stays until it is overwritten."""
+        self._allocator.release(slot, length)
         self.objects -= 1
 
     def close(self) -> None:
         """Give the slab back."""
         self._slab.close()
+
+
+class ArenaTier(FastTier):
+    """L2 in shared memory: what is read is a view of the arena, never a copy.
+
+    A slot that was released while somebody still has a view of it is free when the last view is gone; until then it
+    counts as used.
+    """
+
+    tier = Tier.L2
+
+    def __init__(self, arena: Arena) -> None:
+        self.capacity_bytes = arena.capacity_bytes
+        self._arena = arena
+        self._allocator = Allocator(arena.capacity_bytes)
+        self._viewed: set[int] = set()
+        self._released: dict[int, int] = {}
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the slots, those included that are released and still viewed."""
+        self._reclaim()
+        return self._allocator.used_bytes
+
+    def reserve(self, length: int) -> int | None:
+        """The first free slot that is large enough."""
+        self._reclaim()
+        slot = self._allocator.allocate(length)
+        self.objects += slot is not None
+        return slot
+
+    def fill(self, key: str, header: Header, slot: int, payload: bytes | memoryview) -> Record:
+        """See `FastTier.fill`."""
+        self._arena.write(slot, payload)
+        verify_copy(self.tier, key, header, self._arena.peek(slot, header.length))
+        self._viewed.add(slot)
+        view = self._arena.view(slot, header.length)
+        # Decoded bytes would be a copy outside of the arena.
+        part = None if header.kind is Kind.BYTES else decode_verified(Encoded(header, view), key)
+        return Record(key, header.id, header, self.tier, slot, part, view)
+
+    def read(self, record: Record) -> bytes | memoryview | None:
+        """A view of the slot."""
+        return record.payload
+
+    def release(self, key: str, length: int, slot: int) -> None:  # noqa: ARG002 - the interface
+        """The slot is free as soon as nobody views it."""
+        self._reclaim()
+        self.objects -= 1
+        if slot in self._viewed:
+            self._released[slot] = length
+        else:
+            self._allocator.release(slot, length)
+
+    def close(self) -> None:
+        """Give the arena back."""
+        self._arena.close()
+
+    def _reclaim(self) -> None:
+        for slot in self._arena.unviewed():
+            self._viewed.discard(slot)
+            if slot in self._released:
+                self._allocator.release(slot, self._released.pop(slot))
+
+
+def verify_copy(tier: Tier, key: str, header: Header, payload: bytes | memoryview) -> None:
+    """Raise CorruptObjectError when the payload of a copy does not match its header."""
+    if not header.matches(payload):
+        raise CorruptObjectError(
+            f"The copy of {key!r} in {tier} differs from what was written",
+            key=key,
+            remedy=f"The memory of {tier.label} may be faulty; the object is safe in L3.",
+        )

@@ -1,9 +1,7 @@
-"""The owner's store: the index of objects, reads, atomic writes, moves between tiers.
+"""The owner's store: gets, atomic writes, pins, the access log.
 
-Belongs here: what has to hold at every moment. A record names the tier and slot of an object; readers take it without a
-lock, read, and verify the checksum; if that fails the slot was reused or the object rewritten, and the read is repeated
-under the lock. Writers, moves and measurements hold the lock.
-Does not: serving other processes (`owner`), the database's layout (`disk`), timing a tier (`timing`).
+Belongs here: the interface, on top of the index. Does not: where objects are (`index`), serving other processes
+(`owner`), the steps of a move (`moving`), timing a tier (`timing`), what happens in the background (`upkeep`).
 """
 
 from __future__ import annotations
@@ -12,49 +10,41 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aura.tiers.access_log import AccessLog, Folded
-from aura.tiers.codec import Encoded, Header, decode_verified, encode, verify
-from aura.tiers.copies import NO_SLOT, FastTier, Live, ProcessTier, Record
+from aura.tiers.access_log import BATCH, AccessLog, Folded
+from aura.tiers.codec import Encoded, encode
+from aura.tiers.copies import NO_SLOT, FastTier, Record
+from aura.tiers.counts import Counts
 from aura.tiers.disk import Disk
 from aura.tiers.errors import (
-    CorruptObjectError,
-    InvalidPartError,
-    ObjectNotFoundError,
+    CapacityError,
     StorageError,
-    StoreClosedError,
     StoreError,
 )
-from aura.tiers.moving import move
+from aura.tiers.index import Index
+from aura.tiers.keys import check_keys
+from aura.tiers.moving import held_tier, move
 from aura.tiers.store import Access, Entry, MoveReport, Tier, TieredStore, TierState
 from aura.tiers.timing import time_gets, time_puts
+from aura.tiers.upkeep import Upkeep
 from aura.tiers.values import Part
 
 logger = logging.getLogger(__name__)
 
 DATABASE = "rocksdb"
 """Name of the database's directory inside the store's directory."""
-RESERVED = "\0"
-"""Keys that start so are the store's own (measurements); they are never visible."""
-MAX_KEY_BYTES = 4096
+SAMPLED_AMONG = 64
+"""Latest gets among which one of a live object is looked for, to be timed."""
 
 
-@dataclass(slots=True)
-class GetCount:
-    """Gets of one tier that were timed."""
-
-    gets: int = 0
-    nanoseconds: int = 0
-
-
-class LocalStore(TieredStore):
+class LocalStore(Index, TieredStore):
     """The store in the process that owns its directory."""
 
     def __init__(self, directory: Path, disk: Disk, fast: Sequence[FastTier], log: AccessLog) -> None:
@@ -63,31 +53,20 @@ class LocalStore(TieredStore):
         Raises:
             CorruptStoreError: The index cannot be read.
         """
-        self.directory = directory
+        super().__init__(directory, disk, fast)
         self.closing = ExitStack()
-        self.lock = threading.RLock()
-        self.disk = disk
-        self.fast = {tier.tier: tier for tier in fast}
-        self.records: dict[str, Record] = {}
-        process = self.fast.get(Tier.L1)
-        self.live: dict[str, Live] = process.live if isinstance(process, ProcessTier) else {}
+        self.pins: dict[str, Tier] = {}
+        self.counts = Counts()
+        self.upkeep = Upkeep(self)
+        self.copies_under_way = 0
+        self.copies_ended = threading.Condition(self.lock)
         self._log = log
         self._pending = log.pending
-        self._damaged: dict[str, CorruptObjectError] = {}
-        self._counts = {tier: GetCount() for tier in Tier}
-        self._count_lock = threading.Lock()
-        self._arena_reads = 0
-        self._closed = False
-        self.next_id = disk.next_id()
-        self._read_index()
+        self.get = _fast_get(self.live, log.pending, self._get_slowly)  # type: ignore[method-assign, assignment]
 
     def get(self, key: str) -> Part:
-        """See `TieredStore.get`. A live object costs two dictionary-sized steps; one in 64 goes the timed way."""
-        live = self.live.get(key)
-        if live is None or len(self._pending) >= self._log.due:
-            return self._get_timed(key)
-        self._pending.append(live.id)
-        return live.part
+        """See `TieredStore.get`. Every instance has it as a function of its own, made by `_fast_get`."""
+        raise NotImplementedError
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Part]:
         """See `TieredStore.get_many`."""
@@ -103,67 +82,115 @@ class LocalStore(TieredStore):
         check_keys(puts, gone)
         with self.lock:
             self.check_open()
-            next_id = self.next_id
             numbered: list[tuple[str, Encoded]] = []
+            fresh: list[str] = []
             for key, encoded in puts.items():
                 known = self.records.get(key)
-                number = next_id if known is None else known.header.id
-                next_id += known is None
+                number = len(self.keys) + len(fresh) if known is None else known.id
+                if known is None:
+                    fresh.append(key)
                 numbered.append((key, Encoded(replace(encoded.header, id=number), encoded.payload)))
-            self.disk.write(numbered, gone, next_id)
-            self.next_id = next_id
+            self.disk.write(numbered, gone, len(self.keys) + len(fresh))
+            self.keys += fresh
             for key in (*puts, *gone):
                 self.drop_copy(key)
-                self._damaged.pop(key, None)
-            self.records.update((key, Record(key, encoded.header)) for key, encoded in numbered)
+                self.damaged.pop(key, None)
+            for key, encoded in numbered:
+                self.records[key] = Record(key, encoded.header.id, encoded.header)
             for key in gone:
-                self.records.pop(key, None)
+                record = self.records.pop(key, None)
+                if record is not None:
+                    self.keys[record.id] = ""
+                self.pins.pop(key, None)
+            self.counts.puts += len(puts)
+            self.counts.deletes += len(gone)
+            pinned = {key: self.pins[key] for key in puts if key in self.pins}
+        self.upkeep.ask(pinned)
 
     def contains(self, key: str) -> bool:
         """See `TieredStore.contains`. True for a damaged object too: reading it says what is wrong."""
         self.check_open()
-        return key in self.records or key in self._damaged
+        return key in self.records or key in self.damaged
 
     def entries(self, prefix: str = "") -> list[Entry]:
         """See `TieredStore.entries`."""
         with self.lock:
             self.check_open()
             found = [(key, record) for key, record in self.records.items() if key.startswith(prefix)]
-        found.sort()
-        return [Entry(key, kept.header.id, kept.header.kind.word, kept.header.length, kept.tier) for key, kept in found]
+        found.sort(key=lambda each: each[0])
+        return [
+            Entry(key, kept.id, kept.header.kind.word, kept.header.length, kept.tier, key in self.pins)
+            for key, kept in found
+        ]
 
     def tiers(self) -> list[TierState]:
         """See `TieredStore.tiers`."""
-        with self.lock, self._count_lock:
+        self.fold()
+        with self.lock:
             self.check_open()
             total_bytes = sum(record.header.length for record in self.records.values())
-            counts: dict[Tier, tuple[int, float | None]] = {
-                tier: (count.gets, count.nanoseconds / 1e9) for tier, count in self._counts.items()
-            }
-            timed, seconds = self._counts[Tier.L1].gets, self._counts[Tier.L1].nanoseconds / 1e9
-            others = sum(counts[tier][0] for tier in Tier if tier != Tier.L1)
-            live_gets = self._log.total - others - self._arena_reads
-            counts[Tier.L1] = (live_gets, _scaled(seconds, timed, live_gets))
-            states = [
-                TierState(tier, held.capacity_bytes, held.used_bytes, held.objects, *counts[tier])
-                for tier, held in sorted(self.fast.items())
-            ]
-            return [*states, TierState(Tier.L3, None, total_bytes, len(self.records), *counts[Tier.L3])]
+            states = []
+            for tier in (*self.fast, Tier.L3):
+                held = self.fast.get(tier)
+                gets, seconds = self.counts.of_gets(tier, self._log.total)
+                states.append(
+                    TierState(
+                        tier,
+                        capacity_bytes=None if held is None else held.capacity_bytes,
+                        used_bytes=total_bytes if held is None else held.used_bytes,
+                        objects=len(self.records) if held is None else held.objects,
+                        gets=gets,
+                        get_seconds=seconds,
+                        puts=self.counts.puts if held is None else 0,
+                        deletes=self.counts.deletes if held is None else 0,
+                        promotions=self.counts.promotions[tier],
+                        demotions=self.counts.demotions[tier],
+                        bytes_in=self.counts.bytes_in[tier],
+                    )
+                )
+            return states
 
     def move(self, targets: Mapping[str, Tier]) -> MoveReport:
         """See `TieredStore.move`."""
         self.check_open()
         return move(self, targets)
 
+    def prefetch(self, keys: Iterable[str], tier: Tier = Tier.L1) -> None:
+        """See `TieredStore.prefetch`."""
+        self.check_open()
+        held_tier(self, tier)
+        self.upkeep.ask(dict.fromkeys(keys, tier))
+
+    def pin(self, key: str, tier: Tier = Tier.L1) -> None:
+        """See `TieredStore.pin`."""
+        held_tier(self, tier)
+        with self.lock:
+            before = self.pins.pop(key, None)
+            record = self.records.get(key)
+            if record is None:
+                raise self.absent(key)
+        report = move(self, {key: tier})
+        with self.lock:
+            if not report.refused and key in self.records:
+                self.pins[key] = tier
+                return
+            if before is not None and key in self.records:
+                self.pins[key] = before
+        raise CapacityError(
+            f"{key!r} cannot be pinned in {tier}", key=key, cause=report.refused[0][1] if report.refused else "deleted"
+        )
+
+    def unpin(self, key: str) -> None:
+        """See `TieredStore.unpin`."""
+        with self.lock:
+            self.check_open()
+            self.pins.pop(key, None)
+
     def access_log(self) -> Access:
         """See `TieredStore.access_log`."""
         with self.lock:
             self.check_open()
-            keys = [""] * self.next_id
-            for key, record in self.records.items():
-                keys[record.header.id] = key
-            ids, total = self._log.read()
-            return Access(ids, tuple(keys), total)
+            return Access(*self._log.read()[:1], tuple(self.keys), self._log.total)
 
     def trim_access_log(self, keep_last: int) -> None:
         """See `TieredStore.trim_access_log`."""
@@ -212,9 +239,10 @@ class LocalStore(TieredStore):
     def close_tiers(self) -> None:
         """Save the access log and close every tier; the last step of closing before ownership ends."""
         with self.lock:
-            if self._closed:
+            if self.closed:
                 return
-            self._closed = True
+            self.closed = True
+            self.copies_ended.wait_for(lambda: self.copies_under_way == 0)
             self._keep(self._log.tick(whole_batch=False))
             self.live.clear()
             self.records.clear()
@@ -225,129 +253,69 @@ class LocalStore(TieredStore):
     def abandon(self) -> None:
         """In a forked child: unusable from now on, without touching what belongs to the parent."""
         self.lock = threading.RLock()
-        self._closed = True
-        self.live = {}
+        self.closed = True
+        self.live.clear()
         self.records = {}
         self.closing.pop_all()
 
     def peek(self, key: str) -> Part:
         """`get` without the log: what is timed."""
-        live = self.live.get(key)
-        return live.part if live is not None else decode_verified(self._read(key)[1], key)
+        record = self.live.get(key)
+        return record.part if record is not None and record.part is not None else self.read(key)[1]
 
     def locate(self, key: str) -> Record | None:
         """Where in the arena a client finds the object, the access logged; None when it is not there."""
         record = self.records.get(key)
         if record is None or record.tier != Tier.L2 or record.slot == NO_SLOT:
             return None
-        with self._count_lock:
-            self._arena_reads += 1
-        self._note(record.header.id)
+        self.counts.arena_reads.append(1)
+        self._note(record.id)
         return record
 
     def read_encoded(self, key: str, *, log: bool) -> Encoded:
         """The verified bytes of an object, for a client."""
         start = time.perf_counter_ns()
-        live = self.live.get(key)
-        tier, encoded = (Tier.L1, live.encoded) if live is not None else self._read(key)
+        record, payload = self.verified(key)
         if log:
-            self._count(tier, time.perf_counter_ns() - start)
-            self._note(encoded.header.id)
-        return encoded
+            self.counts.spent[record.tier].append(time.perf_counter_ns() - start)
+            self._note(record.id)
+        return Encoded(record.header, payload)
 
-    def drop_copy(self, key: str) -> None:
-        """Let the object fall back to L3."""
-        record = self.records.get(key)
-        if record is not None and record.tier != Tier.L3:
-            self.records[key] = Record(key, record.header)
-            self.fast[record.tier].release(record)
-
-    def check_open(self) -> None:
-        """Raise StoreClosedError after `close` and in a forked child."""
-        if self._closed:
-            raise StoreClosedError(
-                "The store is closed",
-                path=str(self.directory),
-                remedy="Open it again with open_store; a forked child needs a store of its own.",
-            )
-
-    def _read_index(self) -> None:
-        left_over = []
-        for key, raw in self.disk.headers():
-            if key.startswith(RESERVED):
-                left_over.append(key)
-                continue
-            try:
-                header = Header.unpack(raw, key)
-            except CorruptObjectError as error:
-                logger.warning("%s", error)
-                self._damaged[key] = error
-                continue
-            self.records[key] = Record(key, header)
-            self.next_id = max(self.next_id, header.id + 1)
-        if left_over:
-            self.disk.write([], left_over, self.next_id)
-
-    def _get_timed(self, key: str) -> Part:
-        start = time.perf_counter_ns()
-        live = self.live.get(key)
-        if live is not None:
-            tier, number, part = Tier.L1, live.id, live.part
-        else:
-            tier, encoded = self._read(key)
-            number, part = encoded.header.id, decode_verified(encoded, key)
-        self._count(tier, time.perf_counter_ns() - start)
-        self._note(number)
-        return part
-
-    def _read(self, key: str) -> tuple[Tier, Encoded]:
-        """The tier that answered and the verified bytes."""
-        record = self.records.get(key)
-        if record is not None:
-            payload = self._payload(record)
-            if payload is not None and record.header.matches(payload):
-                return record.tier, Encoded(record.header, payload)
+    def count_move(self, before: Tier, after: Tier, copied: int) -> None:
+        """Count one object that changed its tier."""
         with self.lock:
-            self.check_open()
-            return self.read_locked(key)
+            if after < before:
+                self.counts.promotions[after] += 1
+            elif after > before:
+                self.counts.demotions[before] += 1
+            self.counts.bytes_in[after] += copied
 
-    def read_locked(self, key: str) -> tuple[Tier, Encoded]:
-        """`_read` when nothing changes underneath: what fails its checksum now is bad. Needs the lock."""
-        record = self.records.get(key)
-        if record is None:
-            raise self._absent(key)
-        payload = self._payload(record)
-        if record.tier != Tier.L3:
-            if payload is not None and record.header.matches(payload):
-                return record.tier, Encoded(record.header, payload)
-            logger.warning("the copy of %r in %s is gone or fails its checksum; reading L3", key, record.tier)
-            self.drop_copy(key)
-            payload = self.disk.read(key)
-        if payload is None:
-            raise CorruptObjectError(
-                f"The object {key!r} has a header but no payload", key=key, remedy="Write it again."
-            )
-        encoded = Encoded(record.header, payload)
-        verify(encoded, key)
-        return Tier.L3, encoded
+    def fold(self) -> None:
+        """Take in what the gets left behind: counts, a full batch of the log, the time of one live get."""
+        recent = self._pending[-SAMPLED_AMONG:]
+        key = next((key for number in reversed(recent) if (key := self.keys[number]) in self.live), None)
+        if key is not None:
+            start = time.perf_counter_ns()
+            self.peek(key)
+            self.counts.live_spent.append(time.perf_counter_ns() - start)
+        self.counts.fold()
+        self._keep(self._log.tick())
 
-    def _payload(self, record: Record) -> bytes | memoryview | None:
-        return self.disk.read(record.key) if record.tier == Tier.L3 else self.fast[record.tier].read(record)
+    def accesses_after(self, position: int) -> tuple[NDArray[np.int32], int]:
+        """int32[n], ids that were read since `position` gets, as far as they are kept; and the position after them."""
+        return self._log.after(position)
 
-    def _absent(self, key: str) -> StoreError:
-        self.check_open()
-        return self._damaged.get(key) or ObjectNotFoundError(
-            f"There is no object {key!r}", key=key, path=str(self.directory), remedy="See entries() for what is there."
-        )
-
-    def _count(self, tier: Tier, nanoseconds: int) -> None:
-        with self._count_lock:
-            self._counts[tier].gets += 1
-            self._counts[tier].nanoseconds += nanoseconds
+    def _get_slowly(self, key: str) -> Part:
+        """`get` of what is not live."""
+        start = time.perf_counter_ns()
+        record, part = self.read(key)
+        self.counts.spent[record.tier].append(time.perf_counter_ns() - start)
+        self._note(record.id)
+        return part
 
     def _note(self, number: int) -> None:
         self._pending.append(number)
-        if len(self._pending) >= self._log.due:
+        if len(self._pending) >= BATCH:
             self._keep(self._log.tick())
 
     def _keep(self, folded: Folded | None) -> None:
@@ -359,24 +327,16 @@ class LocalStore(TieredStore):
             logger.warning("a batch of the access log stays in memory only: %s", error)
 
 
-def check_keys(puts: Iterable[str], deletes: Iterable[str]) -> None:
-    """Refuse keys that cannot be stored, and a key that is both put and deleted.
+def _fast_get(live: Mapping[str, Record], pending: list[int], slowly: Callable[[str], Part]) -> Callable[[str], Part]:
+    """A `get` that costs a live object two dictionary-sized steps: the lookup, and one append to the log."""
+    append = pending.append
 
-    Raises:
-        InvalidPartError: With the key.
-    """
-    written = set(puts)
-    for key in (*written, *deletes):
-        if not key or key.startswith(RESERVED) or len(key.encode()) > MAX_KEY_BYTES:
-            remedy = f"A key is 1 to {MAX_KEY_BYTES} bytes of UTF-8 and does not start with NUL."
-            raise InvalidPartError(f"{key[:80]!r} is not a key", key=key[:80], remedy=remedy)
-    for key in deletes:
-        if key in written:
-            raise InvalidPartError(f"The key {key!r} is both put and deleted", key=key, remedy="Do one of them.")
+    def get(key: str) -> Part:
+        try:
+            record = live[key]
+        except KeyError:
+            return slowly(key)
+        append(record.id)
+        return record.part
 
-
-def _scaled(seconds: float, timed: int, gets: int) -> float | None:
-    """Seconds in all gets, from those that were timed; None if gets cannot be told from so few."""
-    if timed:
-        return seconds / timed * gets
-    return None if gets else 0.0
+    return get

@@ -1,17 +1,20 @@
 """Moving objects between tiers: copy, verify, flip the index, free.
 
-Belongs here: the steps of a move and what makes one refused. Does not: which object should go where (`placement`).
+Belongs here: the steps of a move and what makes one refused. Does not: which object should go where (`placement`,
+`online`), and when (`upkeep`).
 
 A killed owner loses nothing at any of the steps: the durable copy is in L3 throughout, and the fast tiers start empty.
+Room is taken and the index flipped under the owner's lock, the copy is made without it. Several promotions run on two
+threads: while one copies, the other reads from the database.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from aura.tiers.codec import Encoded
 from aura.tiers.copies import FastTier, Record
 from aura.tiers.errors import CapacityError, CorruptObjectError, StoreError, TierAbsentError
 from aura.tiers.store import MoveReport, Tier
@@ -19,55 +22,49 @@ from aura.tiers.store import MoveReport, Tier
 if TYPE_CHECKING:
     from aura.tiers.local import LocalStore
 
+PARALLEL_BYTES = 1 << 20
+"""Moves of fewer bytes in all are not worth a second thread."""
+ATTEMPTS = 3
+"""Times that a copy is begun anew because the object was written meanwhile."""
+
 
 def move(store: LocalStore, targets: Mapping[str, Tier]) -> MoveReport:
     """See `TieredStore.move`. The lock is taken per object, so that writes are not held up."""
     start = time.perf_counter()
-    promoted = demoted = bytes_moved = 0
-    refused: list[tuple[str, str]] = []
-    for key in _demotions_first(store, targets):
-        target = Tier(targets[key])
-        with store.lock:
-            store.check_open()
-            record = store.records.get(key)
-            if record is None:
-                refused.append((key, "no such object"))
-                continue
-            try:
-                bytes_moved += _move_one(store, record, target)
-            except StoreError as error:
-                refused.append((key, str(error)))
-                continue
-            promoted += target < record.tier
-            demoted += target > record.tier
-    return MoveReport(promoted, demoted, bytes_moved, time.perf_counter() - start, tuple(refused))
+    falling, rising = _demotions_first(store, targets)
+    moved = [_moved(store, key, Tier(targets[key])) for key in falling]
+    size = sum(record.header.length for key in rising if (record := store.records.get(key)) is not None)
+    if size >= PARALLEL_BYTES and len(rising) > 1:
+        with ThreadPoolExecutor(2, "aura-store-move") as threads:
+            moved += threads.map(lambda key: _moved(store, key, Tier(targets[key])), rising)
+    else:
+        moved += [_moved(store, key, Tier(targets[key])) for key in rising]
+    store.check_open()
+    return MoveReport(
+        promoted=sum(rose for rose, _, _, _ in moved),
+        demoted=sum(fell for _, fell, _, _ in moved),
+        bytes_moved=sum(copied for _, _, copied, _ in moved),
+        seconds=time.perf_counter() - start,
+        refused=tuple(
+            (key, reason) for key, (_, _, _, reason) in zip([*falling, *rising], moved, strict=True) if reason
+        ),
+    )
 
 
-def copy_into(held: FastTier, key: str, encoded: Encoded) -> Record:
-    """Hold and verify a copy in a fast tier. Needs the owner's lock.
+def copy_into(held: FastTier, record: Record, payload: bytes | memoryview) -> Record:
+    """Take room, copy and verify; the caller flips the index to it or releases it. Needs the owner's lock.
 
     Raises:
         CapacityError: It does not fit beside what the tier holds.
-        CorruptObjectError: What was written is not what is there; the slot was freed.
+        CorruptObjectError: What was written is not what is there.
+        TierAbsentError: The tier does not take it.
     """
-    copied = held.hold(key, encoded)
-    if copied is None:
-        free = held.capacity_bytes - held.used_bytes
-        raise CapacityError(
-            f"An object of {encoded.header.length} bytes does not fit into {held.tier}",
-            key=key,
-            cause=f"{free} of {held.capacity_bytes} bytes are free",
-            remedy="Move other objects out of the tier, or give it a larger budget.",
-        )
-    written = held.read(copied)
-    if written is None or not encoded.header.matches(written):
-        held.release(copied)
-        raise CorruptObjectError(
-            f"The copy of {key!r} in {held.tier} differs from what was written",
-            key=key,
-            remedy=f"The memory of {held.tier.label} may be faulty; the object is safe in L3.",
-        )
-    return copied
+    slot = held.take(record.key, record.header.length)
+    try:
+        return held.fill(record.key, record.header, slot, payload)
+    except StoreError:
+        held.release(record.key, record.header.length, slot)
+        raise
 
 
 def held_tier(store: LocalStore, tier: Tier) -> FastTier:
@@ -85,24 +82,77 @@ def held_tier(store: LocalStore, tier: Tier) -> FastTier:
     return store.fast[tier]
 
 
-def _demotions_first(store: LocalStore, targets: Mapping[str, Tier]) -> list[str]:
-    def rises(key: str) -> bool:
+def _demotions_first(store: LocalStore, targets: Mapping[str, Tier]) -> tuple[Sequence[str], Sequence[str]]:
+    falling: list[str] = []
+    rising: list[str] = []
+    for key, target in targets.items():
         record = store.records.get(key)
-        return record is None or record.tier >= targets[key]
+        (falling if record is not None and record.tier < target else rising).append(key)
+    return falling, rising
 
-    return sorted(targets, key=rises)
+
+def _moved(store: LocalStore, key: str, target: Tier) -> tuple[bool, bool, int, str]:
+    """Whether it rose, whether it fell, the bytes copied, and why it stayed."""
+    try:
+        before, copied = _move_one(store, key, target)
+    except StoreError as error:
+        return False, False, 0, str(error)
+    if before is None:
+        return False, False, 0, "no such object"
+    store.count_move(before, target, copied)
+    return target < before, target > before, copied, ""
 
 
-def _move_one(store: LocalStore, record: Record, target: Tier) -> int:
-    """The bytes copied. Needs the lock."""
-    if target == record.tier:
-        return 0
-    if target == Tier.L3:
-        store.drop_copy(record.key)
-        return 0
-    held = held_tier(store, target)
-    _, encoded = store.read_locked(record.key)
-    copied = copy_into(held, record.key, encoded)
-    store.drop_copy(record.key)
-    store.records[record.key] = copied
-    return record.header.length
+def _move_one(store: LocalStore, key: str, target: Tier) -> tuple[Tier | None, int]:
+    """The tier where it was, None without an object, and the bytes copied."""
+    held = None if target == Tier.L3 else held_tier(store, target)
+    repaired = False
+    for _ in range(ATTEMPTS):
+        with store.lock:
+            store.check_open()
+            record = store.records.get(key)
+            if record is None or record.tier == target:
+                return (None if record is None else target), 0
+            if record.tier < target:
+                _check_unpinned(store, key, target)
+            if held is None:
+                store.drop_copy(key)
+                return record.tier, 0
+            slot = held.take(key, record.header.length)
+            store.copies_under_way += 1
+        copied, error = _filled(store, held, record, slot)
+        with store.lock:
+            store.copies_under_way -= 1
+            store.copies_ended.notify_all()
+            if copied is not None and store.records.get(key) is record:
+                store.flip(record, copied)
+                return record.tier, record.header.length
+            held.release(key, record.header.length, slot)
+            if isinstance(error, CorruptObjectError) and not repaired:
+                # Either the source was bad, which reading it tells and repairs, or the object changed meanwhile.
+                store.read_locked(key)
+                repaired = True
+            elif error is not None:
+                try:
+                    raise error
+                finally:
+                    del error  # its traceback refers to this frame, which would keep the record's view alive
+    raise CapacityError(
+        f"{key!r} was written {ATTEMPTS} times while it was copied", key=key, remedy="Move it when it is at rest."
+    )
+
+
+def _filled(store: LocalStore, held: FastTier, record: Record, slot: int) -> tuple[Record | None, Exception | None]:
+    try:
+        payload = store.payload(record)
+        if payload is None or len(payload) != record.header.length:
+            return None, CorruptObjectError(f"The copy of {record.key!r} in {record.tier} is gone", key=record.key)
+        return held.fill(record.key, record.header, slot, payload), None
+    except Exception as error:  # noqa: BLE001 - raised by the caller, once the room is given back
+        return None, error
+
+
+def _check_unpinned(store: LocalStore, key: str, target: Tier) -> None:
+    pinned = store.pins.get(key)
+    if pinned is not None and pinned < target:
+        raise CapacityError(f"{key!r} is pinned in {pinned}", key=key, remedy="Unpin it first.")

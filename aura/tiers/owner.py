@@ -29,7 +29,7 @@ from aura.tiers import device as device_memory
 from aura.tiers.access_log import AccessLog
 from aura.tiers.answers import answer
 from aura.tiers.arena import Arena, open_arena
-from aura.tiers.copies import FastTier, ProcessTier, SlabTier
+from aura.tiers.copies import ArenaTier, FastTier, ProcessTier, SlabTier
 from aura.tiers.disk import Disk
 from aura.tiers.errors import StorageError, StoreClosedError, StoreError
 from aura.tiers.local import DATABASE, LocalStore
@@ -84,6 +84,8 @@ def own(directory: Path, budgets: TierBudgets, device: str | None, timeout_secon
         server.start(address)
         _OWNED[store] = (lock, server)
         stack.callback(_OWNED.pop, store)
+        store.upkeep.start(budgets.background_bytes_per_second)
+        stack.callback(store.upkeep.stop)
         store.closing = stack.pop_all()
     return store
 
@@ -250,7 +252,7 @@ def _fast_tiers(
     elif budgets.arena_bytes:
         arena = open_arena(name, directory, budgets.arena_bytes)
         on_failure.callback(arena.close)
-        fast.append(SlabTier(Tier.L2, arena))
+        fast.append(ArenaTier(arena))
     if budgets.device_bytes:
         found = device or device_memory.default_device()
         if found:

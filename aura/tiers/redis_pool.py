@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from aura.resilience.breaker import CircuitBreaker, CircuitOpenError
-from aura.tiers.codec import Encoded
-from aura.tiers.copies import FastTier, Record
+from aura.tiers.codec import Header
+from aura.tiers.copies import NO_SLOT, FastTier, Record, verify_copy
 from aura.tiers.errors import TierAbsentError
 from aura.tiers.store import RedisAddress, Tier
 
@@ -71,34 +71,40 @@ class RedisTier(FastTier):
         """Payload bytes of the copies."""
         return self._used_bytes
 
-    def hold(self, key: str, encoded: Encoded) -> Record | None:
-        """Copy the payload to the server.
+    def reserve(self, length: int) -> int | None:
+        """See `FastTier.reserve`."""
+        if self._used_bytes + length > self.capacity_bytes:
+            return None
+        self._used_bytes += length
+        self.objects += 1
+        return NO_SLOT
+
+    def fill(self, key: str, header: Header, slot: int, payload: bytes | memoryview) -> Record:
+        """Copy the payload to the server and read it back.
 
         Raises:
             TierAbsentError: The server does not take it.
+            CorruptObjectError: What came back does not match the header.
         """
-        if self._used_bytes + encoded.header.length > self.capacity_bytes:
-            return None
         try:
-            self._breaker.call(lambda: self._client.set(self._prefix + key, bytes(encoded.payload)))
+            self._breaker.call(lambda: self._client.set(self._prefix + key, bytes(payload)))
+            verify_copy(self.tier, key, header, self._breaker.call(lambda: self._client.get(self._prefix + key)) or b"")
         except (*self._errors, CircuitOpenError) as error:
             raise TierAbsentError(
                 f"{self._where} does not take a copy", key=key, cause=str(error), remedy="See `aura status`."
             ) from error
-        self._used_bytes += encoded.header.length
-        self.objects += 1
-        return Record(key, encoded.header, self.tier)
+        return Record(key, header.id, header, self.tier, slot)
 
     def read(self, record: Record) -> bytes | memoryview | None:
         """The payload from the server; None if it has none, or does not answer."""
         payload: bytes | None = self._try(lambda: self._client.get(self._prefix + record.key))
         return payload
 
-    def release(self, record: Record) -> None:
+    def release(self, key: str, length: int, slot: int) -> None:  # noqa: ARG002 - the interface
         """Drop the copy; one that cannot be dropped is overwritten by the next, or dropped by the next owner."""
-        self._used_bytes -= record.header.length
+        self._used_bytes -= length
         self.objects -= 1
-        self._try(lambda: self._client.unlink(self._prefix + record.key))
+        self._try(lambda: self._client.unlink(self._prefix + key))
 
     def close(self) -> None:
         """Drop all copies, which nobody will ask for, and hang up."""

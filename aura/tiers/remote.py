@@ -1,20 +1,13 @@
-"""A client of another process's store, and the take-over when that process dies.
+"""The store of another process, and the take-over when that process dies.
 
-Belongs here: asking the owner, reading the arena directly, finding or becoming the next owner, `open_or_join`, `join`.
-Does not: answering (`owner`, `answers`).
-
-Every operation may be repeated safely: puts and deletes state what is to be, and a lost reply is asked for again.
+Belongs here: finding or becoming the next owner, `open_or_join`, `join`. Does not: asking one owner (`client`).
 """
 
 from __future__ import annotations
 
-import json
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -22,26 +15,17 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from aura.tiers.answers import IN_BODY
-from aura.tiers.arena import ArenaView
-from aura.tiers.codec import Encoded, decode, decode_verified, encode
+from aura.tiers.client import OwnerClient, OwnerLostError
 from aura.tiers.errors import StorageError, StoreClosedError, StoreUnavailableError
-from aura.tiers.local import LocalStore, check_keys
-from aura.tiers.owner import Address, own, read_address
+from aura.tiers.local import LocalStore
+from aura.tiers.owner import own
 from aura.tiers.store import Access, Entry, MoveReport, Tier, TierBudgets, TieredStore, TierState
 from aura.tiers.values import Part
-from aura.tiers.wire import Message, Row, pack_values, raise_error, receive, send, unpack_values
 
 Result = TypeVar("Result")
 
-LONG_CALL = 20
-"""Moves, timings and checkpoints may take this many time-outs."""
 _RETRY_SECONDS = 0.02
 _MAX_ATTEMPTS = 5
-
-
-class OwnerLostError(StoreUnavailableError):
-    """The connection to the owner broke; another owner may answer."""
 
 
 class Way(Protocol):
@@ -135,154 +119,6 @@ def join(directory: Path, *, timeout_seconds: float) -> RemoteStore:
     return RemoteStore(joining, joining.open())
 
 
-class OwnerClient(TieredStore):
-    """One owner, asked over its socket. Any number of threads; each call takes an idle connection or makes one."""
-
-    def __init__(self, directory: Path, timeout_seconds: float) -> None:
-        """Connect.
-
-        Raises:
-            OwnerLostError: No owner answers at the address in the directory.
-        """
-        self.directory = directory
-        self._timeout = timeout_seconds
-        self._pid = os.getpid()
-        self._idle: list[socket.socket] = []
-        self._closed = False
-        self._arena: ArenaView | None = None
-        known = read_address(directory)
-        if known is None:
-            raise self._lost("it has not written its address yet")
-        self._socket = known.socket
-        self._address = Address(**json.loads(self._ask(Message("hello")).rows[0][0]))
-        if self._address.arena:
-            try:
-                self._arena = ArenaView(Path(self._address.arena))
-            except OSError as error:
-                raise self._lost(f"its arena is gone, {error}") from error
-
-    def get(self, key: str) -> Part:
-        """See `TieredStore.get`."""
-        return self.get_many([key])[key]
-
-    def get_many(self, keys: Iterable[str]) -> dict[str, Part]:
-        """See `TieredStore.get_many`. What is in the arena is copied from there and verified."""
-        wanted = list(keys)
-        reply = self._ask(Message("get", [[key] for key in wanted]))
-        found = {}
-        values = unpack_values(wanted, reply.segments)
-        for key, (offset,) in zip(wanted, reply.rows, strict=True):
-            encoded = values[key]
-            found[key] = decode(encoded, key) if offset == IN_BODY else self._from_arena(key, encoded, offset)
-        return found
-
-    def write(self, puts: Mapping[str, Part], deletes: Iterable[str] = ()) -> None:
-        """See `TieredStore.write`."""
-        gone = list(deletes)
-        check_keys(puts, gone)
-        values = [encode(part, key) for key, part in puts.items()]
-        rows = [["put", key] for key in puts] + [["delete", key] for key in gone]
-        self._ask(Message("write", rows, pack_values(values)))
-
-    def contains(self, key: str) -> bool:
-        """See `TieredStore.contains`."""
-        return bool(self._ask(Message("contains", [[key]])).rows[0][0])
-
-    def entries(self, prefix: str = "") -> list[Entry]:
-        """See `TieredStore.entries`."""
-        rows = self._ask(Message("entries", [[prefix]])).rows
-        return [Entry(key, number, kind, size, Tier(tier)) for key, number, kind, size, tier in rows]
-
-    def tiers(self) -> list[TierState]:
-        """See `TieredStore.tiers`."""
-        return [TierState(Tier(tier), *rest) for tier, *rest in self._ask(Message("tiers")).rows]
-
-    def move(self, targets: Mapping[str, Tier]) -> MoveReport:
-        """See `TieredStore.move`."""
-        reply = self._ask(Message("move", [[key, str(tier)] for key, tier in targets.items()]), LONG_CALL)
-        (promoted, demoted, bytes_moved, seconds), *refused = reply.rows
-        return MoveReport(promoted, demoted, bytes_moved, seconds, tuple((key, reason) for key, reason in refused))
-
-    def access_log(self) -> Access:
-        """See `TieredStore.access_log`."""
-        reply = self._ask(Message("access_log"))
-        (total,), *keys = reply.rows
-        return Access(np.frombuffer(reply.segments[0], dtype="<i4"), tuple(key for (key,) in keys), total)
-
-    def trim_access_log(self, keep_last: int) -> None:
-        """See `TieredStore.trim_access_log`."""
-        if keep_last < 0:
-            raise ValueError(f"keep_last is {keep_last}; it is a number of accesses, zero or more")
-        self._ask(Message("trim_access_log", [[keep_last]]))
-
-    def time_gets(self, keys: Sequence[str], tier: Tier | None = None) -> NDArray[np.float64]:
-        """See `TieredStore.time_gets`."""
-        rows: list[Row] = [[None if tier is None else str(tier)], *([key] for key in keys)]
-        return np.frombuffer(self._ask(Message("time_gets", rows), LONG_CALL).segments[0], dtype="<f8")
-
-    def time_puts(self, sizes: Sequence[int], tier: Tier) -> NDArray[np.float64]:
-        """See `TieredStore.time_puts`."""
-        rows: list[Row] = [[str(tier)], *([int(size)] for size in sizes)]
-        return np.frombuffer(self._ask(Message("time_puts", rows), LONG_CALL).segments[0], dtype="<f8")
-
-    def checkpoint(self, target: Path) -> None:
-        """See `TieredStore.checkpoint`."""
-        self._ask(Message("checkpoint", [[str(Path(target).absolute())]]), LONG_CALL)
-
-    def close(self) -> None:
-        """Hang up for good: another owner at the same address has another arena."""
-        self._closed = True
-        while self._idle:
-            self._idle.pop().close()
-
-    def _from_arena(self, key: str, encoded: Encoded, offset: int) -> Part:
-        if self._arena is not None:
-            copied = Encoded(encoded.header, self._arena.read(offset, encoded.header.length))
-            if copied.header.matches(copied.payload):
-                return decode_verified(copied, key)
-        reply = self._ask(Message("reread", [[key]]))
-        return decode(unpack_values([key], reply.segments)[key], key)
-
-    def _ask(self, request: Message, patience: int = 1) -> Message:
-        connection = self._connection()
-        try:
-            connection.settimeout(self._timeout)
-            send(connection, request)
-            reply = receive(connection, self._timeout * patience, self._timeout)
-        except TimeoutError as error:
-            connection.close()
-            raise StoreUnavailableError(
-                f"The owner of the store did not answer {request.name!r} in {self._timeout * patience:g} seconds",
-                path=str(self.directory),
-                remedy="See what its process does, or give it more time (timeout_seconds).",
-            ) from error
-        except OSError as error:
-            connection.close()
-            raise self._lost(str(error)) from error
-        self._idle.append(connection)
-        raise_error(reply)
-        return reply
-
-    def _connection(self) -> socket.socket:
-        if self._pid != os.getpid():  # a forked child must not talk into the parent's connections
-            self._pid, self._idle = os.getpid(), []
-        if self._closed:
-            raise self._lost("the connection is closed")
-        with suppress(IndexError):
-            return self._idle.pop()
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(self._timeout)
-        try:
-            connection.connect(self._socket)
-        except OSError as error:
-            connection.close()
-            raise self._lost(str(error)) from error
-        return connection
-
-    def _lost(self, cause: str) -> OwnerLostError:
-        return OwnerLostError("The owner of the store cannot be reached", path=str(self.directory), cause=cause)
-
-
 class RemoteStore(TieredStore):
     """A store that another process owns; when that owner dies, the next call opens the store again."""
 
@@ -327,6 +163,19 @@ class RemoteStore(TieredStore):
     def move(self, targets: Mapping[str, Tier]) -> MoveReport:
         """See `TieredStore.move`."""
         return self._call(lambda store: store.move(targets))
+
+    def prefetch(self, keys: Iterable[str], tier: Tier = Tier.L1) -> None:
+        """See `TieredStore.prefetch`."""
+        wanted = list(keys)
+        self._call(lambda store: store.prefetch(wanted, tier))
+
+    def pin(self, key: str, tier: Tier = Tier.L1) -> None:
+        """See `TieredStore.pin`."""
+        self._call(lambda store: store.pin(key, tier))
+
+    def unpin(self, key: str) -> None:
+        """See `TieredStore.unpin`."""
+        self._call(lambda store: store.unpin(key))
 
     def access_log(self) -> Access:
         """See `TieredStore.access_log`."""

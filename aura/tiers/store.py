@@ -6,7 +6,8 @@ Does not: any tier's mechanics (`disk`, `arena`, `device`), the owner's state (`
 
 An object is one `Part` (bytes, an Arrow table, or named arrays) under a key. L3 (RocksDB) always holds the durable
 copy. At most one faster tier holds a further copy, so an object's tier is the fastest that holds it, and moving an
-object down to L3 only drops a copy. Objects change tier by `move`; a new object lives in L3.
+object down to L3 only drops a copy. Objects change tier by `move`, `pin` and `prefetch`, and by the owner's upkeep; a
+new object lives in L3.
 
 Whoever opens a directory first owns it and serves the other processes of the machine; they get the same interface. When
 the owner dies, the next call of a client takes over, unless it only joined.
@@ -20,12 +21,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aura.tiers.values import Part
+
+if TYPE_CHECKING:
+    from aura.tiers.handle import Handle
+
+PartT = TypeVar("PartT", bound=Part)
 
 MIB = 1 << 20
 
@@ -57,6 +63,7 @@ class Entry:
         kind: "bytes", "table" or "tensors".
         bytes: Size of the encoded payload; this is what counts against a tier's capacity.
         tier: The fastest tier that holds it.
+        pinned: Whether it stays there, see `TieredStore.pin`.
     """
 
     key: str
@@ -64,6 +71,7 @@ class Entry:
     kind: str
     bytes: int
     tier: Tier
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +81,19 @@ class TierState:
     Attributes:
         tier: Which one.
         capacity_bytes: Its budget; None for L3, which is as large as the disk.
-        used_bytes: Bytes taken: with alignment in L0 and L2, payload bytes in L1, payload bytes of all objects in L3.
+        used_bytes: Bytes taken: with alignment in L0 and L2, payload bytes in L1, payload bytes of all objects in L3;
+            in the arena also what was dropped while somebody still has a view of it.
         objects: Number of objects it holds. L3 holds all of them.
         gets: Gets that the owner answered from this tier since it opened the store. What clients copy out of the arena
             themselves is in the access log only.
-        get_seconds: Seconds in these gets. In L1 one get in 64 is timed and the mean is multiplied by `gets`, since
-            reading the clock twice would cost as much as the get; None as long as none of them was timed.
+        get_seconds: Seconds in these gets. In L1 the owner times a lookup of an object that was just read, some ten
+            times a second, and the mean is multiplied by `gets`, since reading the clock twice would cost as much as
+            the get; None as long as none was timed.
+        puts: Objects written since the owner opened the store; in L3, where every put goes.
+        deletes: Keys deleted since; in L3.
+        promotions: Objects that came in from a slower tier since.
+        demotions: Objects that left for a slower tier since, by a move.
+        bytes_in: Bytes copied in by moves since.
     """
 
     tier: Tier
@@ -87,6 +102,11 @@ class TierState:
     objects: int
     gets: int
     get_seconds: float | None
+    puts: int = 0
+    deletes: int = 0
+    promotions: int = 0
+    demotions: int = 0
+    bytes_in: int = 0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -151,15 +171,18 @@ class TierBudgets:
         process_bytes: L1, a limit.
         arena_bytes: L2, taken at once from shared memory, or a limit on what Redis holds.
         warm_pool: The Redis server that L2 is in; None: shared memory of this machine.
+        background_bytes_per_second: Cap on what prefetching and the online layer move, so that they leave the memory's
+            bandwidth to others; zero is no cap.
     """
 
     device_bytes: int = 0
     process_bytes: int = 16 * MIB
     arena_bytes: int = 64 * MIB
     warm_pool: RedisAddress | None = None
+    background_bytes_per_second: int = 1024 * MIB
 
     def __post_init__(self) -> None:
-        for name in ("device_bytes", "process_bytes", "arena_bytes"):
+        for name in ("device_bytes", "process_bytes", "arena_bytes", "background_bytes_per_second"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; a budget is zero or more bytes")
 
@@ -167,7 +190,8 @@ class TierBudgets:
 class TieredStore(ABC):
     """Objects under keys on the tiers of this machine. Thread-safe; a context manager that closes itself.
 
-    What `get` returns may be shared and is read-only: arrays are not writable, copy them before changing them.
+    What `get` returns may be shared and is read-only: arrays are not writable, copy them before changing them. Arrays
+    and tables that the owner reads from the arena are views of it, and their room is free when the last one is gone.
     Every method raises a `StoreError` that names the thing, the cause and the remedy.
     """
 
@@ -207,6 +231,17 @@ class TieredStore(ABC):
         """Remove one object, durable when this returns; no error when there is none."""
         self.write({}, [key])
 
+    def handle(self, key: str, kind: type[PartT]) -> Handle[PartT]:
+        """A typed handle of the object under a key, which need not exist yet: `store.handle("w", dict)`.
+
+        Args:
+            key: The object.
+            kind: `bytes`, `pa.Table`, or `dict` for named arrays.
+        """
+        from aura.tiers.handle import Handle  # it imports this module
+
+        return Handle(self, key, kind)
+
     @abstractmethod
     def contains(self, key: str) -> bool:
         """Whether an object has this key. Not an access."""
@@ -224,8 +259,36 @@ class TieredStore(ABC):
         """Bring each object to its target tier: copy, verify, flip the index, free the old copy.
 
         Demotions go first so that they make room. Never exceeds a capacity and evicts nothing that was not asked for:
-        what does not fit, does not exist, or has a tier that this store lacks stays where it is and is reported.
+        what does not fit, is pinned, does not exist, or has a tier that this store lacks stays where it is and is
+        reported.
         """
+
+    @abstractmethod
+    def prefetch(self, keys: Iterable[str], tier: Tier = Tier.L1) -> None:
+        """Have objects brought to a tier in the background; returns at once.
+
+        What was not read for longest makes room, unless it is pinned. Keys that do not exist, and objects that do not
+        fit even so, are passed over.
+
+        Raises:
+            TierAbsentError: The store has no such tier.
+        """
+
+    @abstractmethod
+    def pin(self, key: str, tier: Tier = Tier.L1) -> None:
+        """Bring an object to a tier and keep it there: nothing demotes it until `unpin`, `delete`, or another `pin`.
+
+        A put of a pinned object is followed by its promotion, in the background. Pins end with the owner.
+
+        Raises:
+            ObjectNotFoundError: No object has this key.
+            TierAbsentError: The store has no such tier.
+            CapacityError: It does not fit there.
+        """
+
+    @abstractmethod
+    def unpin(self, key: str) -> None:
+        """Let an object be demoted again; no error when it was not pinned."""
 
     @abstractmethod
     def access_log(self) -> Access:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aura.tiers.codec import encode
-from aura.tiers.copies import FastTier, Live, Record
+from aura.tiers.copies import FastTier, Record
 from aura.tiers.moving import copy_into, held_tier
 from aura.tiers.store import Tier
 
@@ -61,36 +61,50 @@ def _timed_gets(store: LocalStore, keys: Sequence[str]) -> NDArray[np.float64]:
 @contextmanager
 def _lent(store: LocalStore, keys: Sequence[str], tier: Tier) -> Iterator[None]:
     """Let every object be read from `tier`, by a copy beside the one that it has; then as it was. Needs the lock."""
-    before: list[tuple[Record, Live | None]] = []
+    before: list[Record] = []
     try:
         for key in keys:
-            encoded = store.read_encoded(key, log=False)
-            record = store.records[key]
+            record, payload = store.read_locked(key)
             if record.tier != tier:
-                lent = Record(key, record.header) if tier == Tier.L3 else copy_into(store.fast[tier], key, encoded)
-                before.append((record, store.live.pop(key) if record.tier == Tier.L1 else None))
-                store.records[key] = lent
+                lent = _at(record) if tier == Tier.L3 else copy_into(store.fast[tier], record, payload)
+                before.append(record)
+                _show(store, lent)
         yield
     finally:
-        for record, live in before:
-            store.drop_copy(record.key)
-            store.records[record.key] = record
-            if live is not None:
-                store.live[record.key] = live
+        for record in before:
+            lent = store.records[record.key]
+            if lent.tier != Tier.L3:
+                store.fast[lent.tier].release(lent.key, lent.header.length, lent.slot)
+            _show(store, record)
+
+
+def _at(record: Record) -> Record:
+    """The same object as it is in L3."""
+    return Record(record.key, record.id, record.header)
+
+
+def _show(store: LocalStore, record: Record) -> None:
+    """Read the object by this record from now on, and free nothing. Needs the lock."""
+    store.records[record.key] = record
+    if record.tier == Tier.L1:
+        store.live[record.key] = record
+    else:
+        store.live.pop(record.key, None)
 
 
 def _timed_write(store: LocalStore, part: bytes) -> float:
     start = time.perf_counter_ns()
-    store.disk.write([(PROBE_KEY, encode(part, PROBE_KEY))], [], store.next_id)
+    store.disk.write([(PROBE_KEY, encode(part, PROBE_KEY))], [], len(store.keys))
     spent = time.perf_counter_ns() - start
-    store.disk.write([], [PROBE_KEY], store.next_id)
+    store.disk.write([], [PROBE_KEY], len(store.keys))
     return spent / 1e9
 
 
 def _timed_copy(held: FastTier, part: bytes) -> float:
     encoded = encode(part, PROBE_KEY)
+    probe = Record(PROBE_KEY, 0, encoded.header)
     start = time.perf_counter_ns()
-    copied = copy_into(held, PROBE_KEY, encoded)
+    copied = copy_into(held, probe, encoded.payload)
     spent = time.perf_counter_ns() - start
-    held.release(copied)
+    held.release(PROBE_KEY, encoded.header.length, copied.slot)
     return spent / 1e9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,10 +47,31 @@ def test_a_client_reads_what_the_owner_wrote(tmp_path):
     view = ArenaView(arena.path)
     arena.write(64, b"hello")
     assert view.read(64, 5) == b"hello"
-    assert arena.read(64, 5) == b"hello"
+    assert bytes(arena.view(64, 5)) == b"hello"
     assert arena.path.stat().st_mode & 0o777 == 0o600
     arena.close()
     assert not arena.path.exists()
+
+
+def test_the_arena_tells_which_views_ended(tmp_path):
+    arena = open_arena("test-views", tmp_path, 1 << 16)
+    arena.write(128, b"hello")
+    view = arena.view(128, 5)
+    array = np.frombuffer(view, dtype=np.uint8)
+    del view
+    assert arena.unviewed() == []
+    del array
+    assert arena.unviewed() == [128]
+    assert arena.view(0, 0).nbytes == 0
+    arena.close()
+
+
+def test_a_view_outlives_the_arena(tmp_path):
+    arena = open_arena("test-outlives", tmp_path, 1 << 12)
+    arena.write(0, b"hello")
+    view = arena.view(0, 5)
+    arena.close()
+    assert bytes(view) == b"hello"
 
 
 def test_an_arena_that_a_killed_owner_left_is_removed(tmp_path):

@@ -20,7 +20,7 @@ def test_a_bad_copy_in_a_fast_tier_is_dropped_and_the_durable_one_read(tmp_path)
     with open_store(tmp_path, budgets=SMALL) as store:
         store.put("k", b"right" * 100)
         store.move({"k": Tier.L2})
-        store.fast[Tier.L2]._slab.write(store.records["k"].slot, b"w")
+        store.fast[Tier.L2]._arena.write(store.records["k"].slot, b"w")
         assert store.get("k") == b"right" * 100
         assert store.entries()[0].tier == Tier.L3
         assert {state.tier: state.used_bytes for state in store.tiers()}[Tier.L2] == 0

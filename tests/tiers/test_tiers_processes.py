@@ -92,8 +92,7 @@ def test_a_client_that_finds_a_reused_slot_reads_again_through_the_owner(tmp_pat
         owner.put("k", b"right" * 100)
         owner.move({"k": Tier.L2})
         assert client.get("k") == b"right" * 100
-        slab = owner.fast[Tier.L2]._slab
-        slab.write(owner.records["k"].slot, b"wrong" * 100)
+        owner.fast[Tier.L2]._arena.write(owner.records["k"].slot, b"wrong" * 100)
         assert client.get("k") == b"right" * 100
         assert owner.entries()[0].tier == Tier.L3
         assert len(owner.access_log().ids) == 2

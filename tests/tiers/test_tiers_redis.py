@@ -101,12 +101,12 @@ def test_while_the_breaker_is_open_redis_is_not_asked(tmp_path, servers):
     breaker = CircuitBreaker("Redis", failures=3, reset_seconds=10, clock=lambda: now[0], on=(RedisError,))
     pool = RedisTier(RedisAddress(server.address, timeout_seconds=0.1), tmp_path, 64 * KIB, breaker)
     encoded = encode(b"payload")
-    record = pool.hold("a", encoded)
+    record = pool.fill("a", encoded.header, pool.take("a", 7), encoded.payload)
     server.pause()
     assert [pool.read(record) for _ in range(3)] == [None] * 3
     assert breaker.reading().state is BreakerState.OPEN
     with pytest.raises(TierAbsentError, match="not asked at present"):
-        pool.hold("b", encoded)
+        pool.fill("b", encoded.header, pool.take("b", 7), encoded.payload)
     server.resume()
     assert pool.read(record) is None
     now[0] += 11

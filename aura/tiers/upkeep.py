@@ -1,0 +1,175 @@
+"""What the owner of a store does in the background: folds counts, moves what was asked for, makes room.
+
+Belongs here: the thread, the queue of moves and its cap on bandwidth, who is demoted when a tier is full.
+Does not: the steps of a move (`moving`), which object belongs where (`placement`, `online`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aura.tiers.errors import StoreError
+from aura.tiers.moving import move
+from aura.tiers.store import Tier
+
+if TYPE_CHECKING:
+    from aura.tiers.local import LocalStore
+
+logger = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 0.1
+"""Between two rounds, unless somebody asks."""
+CHUNK_BYTES = 4 << 20
+"""Bytes of one move; between two of them the cap is looked at."""
+
+
+class Bucket:
+    """A token bucket: bytes that may be moved now, at most one second's worth (0: no cap)."""
+
+    def __init__(self, bytes_per_second: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = bytes_per_second
+        self._clock = clock
+        self._left = float(bytes_per_second)
+        self._filled = clock()
+
+    def room(self) -> bool:
+        """Whether anything may be moved now."""
+        now = self._clock()
+        self._left = min(float(self._rate), self._left + (now - self._filled) * self._rate)
+        self._filled = now
+        return self._rate == 0 or self._left > 0
+
+    def take(self, size: int) -> None:
+        """Count what was moved; a large object may go beyond what was left, and the next waits the longer."""
+        self._left -= size
+
+
+class Upkeep:
+    """The background thread of one owner. `ask` is for any thread."""
+
+    def __init__(self, store: LocalStore) -> None:
+        self._store = store
+        self._asked: dict[str, Tier] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._bucket = Bucket(0)
+        self._position = 0
+        self._last_read = np.zeros(0, dtype=np.int64)
+
+    def start(self, bytes_per_second: int) -> None:
+        """Begin, with a cap on the bytes that are moved in the background (0: none)."""
+        self._bucket = Bucket(bytes_per_second)
+        self._thread = threading.Thread(target=self._run, name="aura-store-upkeep", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; what was asked for and not begun is left undone."""
+        self._stopped.set()
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def ask(self, targets: Mapping[str, Tier]) -> None:
+        """Queue moves; the latest target of a key counts."""
+        if targets:
+            with self._lock:
+                self._asked.update(targets)
+            self._wake.set()
+
+    def round(self) -> None:
+        """One round of everything."""
+        self._store.fold()
+        self._listen()
+        while self._bucket.room() and (chunk := self._next_chunk()):
+            self._make_room(chunk)
+            report = move(self._store, chunk)
+            self._bucket.take(report.bytes_moved)
+            for key, reason in report.refused:
+                logger.debug("%r was not moved to %s: %s", key, chunk[key], reason)
+
+    def coldest(self, tier: Tier) -> list[str]:
+        """Unpinned objects of a tier, those first that were not read for longest."""
+        with self._store.lock:
+            held = [record for record in self._store.records.values() if record.tier is tier]
+        unpinned = [record for record in held if record.key not in self._store.pins]
+        return [record.key for record in sorted(unpinned, key=lambda record: self._read_at(record.id))]
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait(PAUSE_SECONDS)
+            self._wake.clear()
+            if self._stopped.is_set():
+                return
+            try:
+                self.round()
+            except StoreError as error:
+                if not self._stopped.is_set():
+                    logger.warning("the upkeep of %s failed and is tried again: %s", self._store.directory, error)
+
+    def _listen(self) -> None:
+        before = self._position
+        ids, self._position = self._store.accesses_after(before)
+        if len(ids):
+            self._remember(ids, self._position)
+
+    def _remember(self, ids: NDArray[np.int32], position: int) -> None:
+        if ids.max() >= len(self._last_read):
+            grown = np.zeros(max(2 * len(self._last_read), int(ids.max()) + 1), dtype=np.int64)
+            grown[: len(self._last_read)] = self._last_read
+            self._last_read = grown
+        self._last_read[ids] = np.arange(position - len(ids), position) + 1
+
+    def _read_at(self, number: int) -> int:
+        return int(self._last_read[number]) if number < len(self._last_read) else 0
+
+    def _next_chunk(self) -> dict[str, Tier]:
+        chunk: dict[str, Tier] = {}
+        size = 0
+        with self._lock:
+            for key, tier in list(self._asked.items()):
+                record = self._store.records.get(key)
+                length = 0 if record is None or tier > record.tier else record.header.length
+                if chunk and size + length > CHUNK_BYTES:
+                    break
+                chunk[key] = self._asked.pop(key)
+                size += length
+        return chunk
+
+    def _make_room(self, chunk: Mapping[str, Tier]) -> None:
+        """Demote what was not read for longest, so that what is asked for fits."""
+        for tier in sorted(set(chunk.values())):
+            held = self._store.fast.get(tier)
+            if held is None:
+                continue
+            needed = sum(self._rising_bytes(key, tier) for key, target in chunk.items() if target is tier)
+            with self._store.lock:
+                missing = needed - (held.capacity_bytes - held.used_bytes)
+            if missing > 0:
+                self.free(tier, missing, keep=chunk)
+
+    def free(self, tier: Tier, size: int, keep: Iterable[str] = ()) -> int:
+        """Demote the coldest unpinned objects of a tier to L3 until `size` bytes are free; the bytes that were."""
+        kept = set(keep)
+        freed, falling = 0, {}
+        for key in self.coldest(tier):
+            record = self._store.records.get(key)
+            if freed >= size:
+                break
+            if record is not None and key not in kept:
+                falling[key] = Tier.L3
+                freed += record.header.length
+        move(self._store, falling)
+        return freed
+
+    def _rising_bytes(self, key: str, tier: Tier) -> int:
+        record = self._store.records.get(key)
+        return record.header.length if record is not None and tier < record.tier else 0
