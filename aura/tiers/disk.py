@@ -10,6 +10,7 @@ they share one write-ahead log.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,6 +29,9 @@ from aura.tiers.errors import (
     StoreUnavailableError,
 )
 
+CONFIGURATION = "rocksdict-config.json"
+"""File in which rocksdict keeps how it encodes keys. It is made anew where it is missing; here it says raw bytes."""
+
 _NEXT_ID = b"next-id"
 _ACCESS = b"access/"
 _WAL_BYTES = 256 << 20
@@ -39,7 +43,11 @@ class Disk:
     """One open database. RocksDB locks for itself; close it only when no other thread uses it."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open, or create; read-only, nothing is made or changed, and the directory may not be in use.
+        """Open, or create.
+
+        Args:
+            path: Directory of the database.
+            read_only: Nothing is made or changed, also on a file system that cannot be written; nobody may use it.
 
         Raises:
             StorageError: The operating system refused.
@@ -52,10 +60,15 @@ class Disk:
         options = _options(create=not read_only)
         families = {"headers": options, "system": options}
         access = rocksdict.AccessType.read_only() if read_only else rocksdict.AccessType.read_write()
+        self._links = tempfile.TemporaryDirectory(prefix="aura-read-only-") if read_only else None
         with self._translated("Cannot open the database"):
-            if not read_only:
+            if self._links is None:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._payloads = rocksdict.Rdict(str(path), options, column_families=families, access_type=access)
+                place = str(path)
+            else:
+                place = self._links.name
+                _link(path, Path(place))
+            self._payloads = rocksdict.Rdict(place, options, column_families=families, access_type=access)
             unverified = rocksdict.ReadOptions()
             unverified.set_verify_checksums(False)
             self._payloads.set_read_options(unverified)
@@ -131,6 +144,8 @@ class Disk:
         with self._translated("Cannot close the database"), ExitStack() as handles:
             for handle in (self._payloads, self._system, self._headers):
                 handles.callback(handle.close)
+        if self._links is not None:
+            self._links.cleanup()
 
     def handles(self) -> tuple[object, ...]:
         """The native handles, for a forked child that must never run their destructors."""
@@ -182,6 +197,13 @@ def _refused(what: str, path: str, cause: str) -> StorageError:
     if "No space left" in cause or "File too large" in cause or "quota" in cause.lower():
         remedy = "Free space on the disk; the store goes on by itself once there is some."
     return StorageError(what, path=path, cause=cause, remedy=remedy)
+
+
+def _link(database: Path, place: Path) -> None:
+    """Make links to the files of a database, since rocksdict writes its configuration wherever it opens one."""
+    for file in database.iterdir():
+        if file.name != CONFIGURATION:
+            (place / file.name).symlink_to(file.absolute())
 
 
 def _options(*, create: bool) -> rocksdict.Options:
