@@ -152,7 +152,7 @@ class OwnerClient(TieredStore):
         if self._arena is not None:
             copied = Encoded(encoded.header, self._arena.read(offset, encoded.header.length))
             if copied.header.matches(copied.payload):
-                return decode_verified(copied, key)
+                return decode_verified(copied.header, copied.payload, key)
         reply = self._ask(Message("reread", [[key]]))
         return decode(unpack_values([key], reply.segments)[key], key)
 

@@ -37,6 +37,7 @@ HEADER_BYTES = _HEADER.size + _CHECK.size
 _MAGIC = b"AUR1"
 _VERSION = 1
 _LOW_HALF = 0xFFFFFFFF
+_digest = xxhash.xxh3_64_intdigest
 
 _SAFETENSORS_NAMES = {
     "bool": "BOOL",
@@ -70,6 +71,8 @@ class Kind(IntEnum):
 
 
 _KINDS = frozenset(int(kind) for kind in Kind)
+_BYTES, _TENSORS = Kind.BYTES, Kind.TENSORS
+"""Names of the module: a member of an enum is looked up slowly, and every get would pay for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ class Header:
 
     def matches(self, payload: bytes | memoryview) -> bool:
         """Whether these are the bytes that the header was made for."""
-        return len(payload) == self.length and _checksum(self.kind, payload) == self.checksum
+        return len(payload) == self.length and _digest(payload, self.kind << 56 ^ self.length) == self.checksum
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,7 @@ def decode(encoded: Encoded, key: str) -> Part:
         CorruptObjectError: The payload does not match its header, or is not what its kind says.
     """
     verify(encoded, key)
-    return decode_verified(encoded, key)
+    return decode_verified(encoded.header, encoded.payload, key)
 
 
 def verify(encoded: Encoded, key: str) -> None:
@@ -151,22 +154,21 @@ def verify(encoded: Encoded, key: str) -> None:
         raise _corrupt(key, "its bytes do not match their checksum")
 
 
-def decode_verified(encoded: Encoded, key: str) -> Part:
+def decode_verified(header: Header, payload: bytes | memoryview, key: str) -> Part:
     """Decode a payload whose checksum was just verified.
 
     Raises:
         CorruptObjectError: The payload is not what its kind says.
     """
+    kind = header.kind
     try:
-        match encoded.header.kind:
-            case Kind.BYTES:
-                return bytes(encoded.payload)
-            case Kind.TENSORS:
-                return _read_tensors(memoryview(encoded.payload).toreadonly())
-            case Kind.TABLE:
-                return cast("pa.Table", pa.ipc.open_stream(pa.py_buffer(encoded.payload)).read_all())
+        if kind is _BYTES:
+            return payload if type(payload) is bytes else bytes(payload)
+        if kind is _TENSORS:
+            return _read_tensors(memoryview(payload).toreadonly())
+        return cast("pa.Table", pa.ipc.open_stream(pa.py_buffer(payload)).read_all())
     except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
-        raise _corrupt(key, f"its {encoded.header.kind.word} payload cannot be read, {error}") from error
+        raise _corrupt(key, f"its {kind.word} payload cannot be read, {error}") from error
 
 
 def _corrupt(key: str, cause: str) -> CorruptObjectError:
@@ -179,7 +181,7 @@ def _corrupt(key: str, cause: str) -> CorruptObjectError:
 
 
 def _checksum(kind: Kind, payload: bytes | memoryview) -> int:
-    return xxhash.xxh3_64_intdigest(payload, kind << 56 ^ len(payload))
+    return _digest(payload, kind << 56 ^ len(payload))
 
 
 def _payload(part: Part, key: str) -> tuple[Kind, bytes]:

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from aura.tiers.arena import Allocator, Arena, Slab
-from aura.tiers.codec import Encoded, Header, Kind, decode_verified
+from aura.tiers.codec import Header, Kind, decode_verified
 from aura.tiers.errors import CapacityError, CorruptObjectError
 from aura.tiers.store import Tier
 from aura.tiers.values import Part
@@ -34,6 +34,7 @@ class Record:
         slot: Byte offset in a slab.
         part: The decoded object where it is kept decoded (L1, arena), else None.
         payload: What `part` is a view of. In the arena the slot is free when nobody has a view of it any more.
+        live: `part` where it may be given away without verifying it: in L1, which nobody else can write to.
     """
 
     key: str
@@ -43,6 +44,7 @@ class Record:
     slot: int = NO_SLOT
     part: Part | None = None
     payload: bytes | memoryview | None = None
+    live: Part | None = None
 
 
 class FastTier(ABC):
@@ -126,7 +128,8 @@ class ProcessTier(FastTier):
         """See `FastTier.fill`. Bytes are taken as they are; a view is copied into memory of its own."""
         own = payload if isinstance(payload, bytes) else bytes(payload)
         verify_copy(self.tier, key, header, own)
-        return Record(key, header.id, header, self.tier, slot, decode_verified(Encoded(header, own), key), own)
+        part = decode_verified(header, own, key)
+        return Record(key, header.id, header, self.tier, slot, part, own, live=part)
 
     def read(self, record: Record) -> bytes | memoryview | None:
         """See `FastTier.read`."""
@@ -217,7 +220,7 @@ class ArenaTier(FastTier):
         self._viewed.add(slot)
         view = self._arena.view(slot, header.length)
         # Decoded bytes would be a copy outside of the arena.
-        part = None if header.kind is Kind.BYTES else decode_verified(Encoded(header, view), key)
+        part = None if header.kind is Kind.BYTES else decode_verified(header, view, key)
         return Record(key, header.id, header, self.tier, slot, part, view)
 
     def read(self, record: Record) -> bytes | memoryview | None:

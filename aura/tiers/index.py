@@ -23,6 +23,9 @@ from aura.tiers.values import Part
 
 logger = logging.getLogger(__name__)
 
+L3 = Tier.L3
+"""A name of the module: a member of an enum is looked up slowly, and every get would pay for it."""
+
 
 class Index:
     """Where each object is.
@@ -33,7 +36,6 @@ class Index:
         disk: L3.
         fast: The fast tiers, by nominal order.
         records: By key, the fastest copy of each object.
-        live: Those of them that are in L1: what a get looks at first.
         keys: By id; "" for an id whose object was deleted.
         damaged: Keys whose header cannot be read.
         closed: Nothing may be read or written any more.
@@ -50,7 +52,6 @@ class Index:
         self.disk = disk
         self.fast = {tier.tier: tier for tier in sorted(fast, key=lambda each: each.tier)}
         self.records: dict[str, Record] = {}
-        self.live: dict[str, Record] = {}
         self.keys: list[str] = [""] * disk.next_id()
         self.damaged: dict[str, CorruptObjectError] = {}
         self.closed = False
@@ -60,13 +61,13 @@ class Index:
         """Where an object is, and the object; errors as `read_locked`."""
         record, payload = self.verified(key)
         part = record.part
-        return record, decode_verified(Encoded(record.header, payload), key) if part is None else part
+        return record, decode_verified(record.header, payload, key) if part is None else part
 
     def verified(self, key: str) -> tuple[Record, bytes | memoryview]:
         """Where an object is and its verified bytes; errors as `read_locked`."""
         record = self.records.get(key)
         if record is not None:
-            payload = self.payload(record)
+            payload = self.disk.read(key) if record.tier is L3 else self.fast[record.tier].read(record)
             if payload is not None and record.header.matches(payload):
                 return record, payload
         with self.lock:
@@ -100,7 +101,7 @@ class Index:
 
     def payload(self, record: Record) -> bytes | memoryview | None:
         """The bytes of an object as they are where the record says, unverified."""
-        return self.disk.read(record.key) if record.tier == Tier.L3 else self.fast[record.tier].read(record)
+        return self.disk.read(record.key) if record.tier is L3 else self.fast[record.tier].read(record)
 
     def drop_copy(self, key: str) -> None:
         """Let the object fall back to L3. Needs the lock."""
@@ -110,10 +111,6 @@ class Index:
 
     def flip(self, old: Record, new: Record) -> None:
         """Read the object from another copy from now on, and free the old one. Needs the lock."""
-        if new.tier == Tier.L1:
-            self.live[new.key] = new
-        elif old.tier == Tier.L1:
-            self.live.pop(old.key, None)
         self.records[new.key] = new
         if old.tier != Tier.L3:
             self.fast[old.tier].release(old.key, old.header.length, old.slot)

@@ -37,6 +37,7 @@ from aura.tiers.upkeep import Upkeep
 from aura.tiers.values import Part
 
 logger = logging.getLogger(__name__)
+_clock = time.perf_counter_ns
 
 DATABASE = "rocksdb"
 """Name of the database's directory inside the store's directory."""
@@ -57,12 +58,13 @@ class LocalStore(Index, TieredStore):
         self.closing = ExitStack()
         self.pins: dict[str, Tier] = {}
         self.counts = Counts()
+        self._spent = self.counts.spent
         self.upkeep = Upkeep(self)
         self.copies_under_way = 0
         self.copies_ended = threading.Condition(self.lock)
         self._log = log
         self._pending = log.pending
-        self.get = _fast_get(self.live, log.pending, self._get_slowly)  # type: ignore[method-assign, assignment]
+        self.get = _fast_get(self.records, log.pending, self._get_slowly)  # type: ignore[method-assign, assignment]
 
     def get(self, key: str) -> Part:
         """See `TieredStore.get`. Every instance has it as a function of its own, made by `_fast_get`."""
@@ -244,7 +246,6 @@ class LocalStore(Index, TieredStore):
             self.closed = True
             self.copies_ended.wait_for(lambda: self.copies_under_way == 0)
             self._keep(self._log.tick(whole_batch=False))
-            self.live.clear()
             self.records.clear()
             for tier in self.fast.values():
                 tier.close()
@@ -254,14 +255,13 @@ class LocalStore(Index, TieredStore):
         """In a forked child: unusable from now on, without touching what belongs to the parent."""
         self.lock = threading.RLock()
         self.closed = True
-        self.live.clear()
-        self.records = {}
+        self.records.clear()
         self.closing.pop_all()
 
     def peek(self, key: str) -> Part:
         """`get` without the log: what is timed."""
-        record = self.live.get(key)
-        return record.part if record is not None and record.part is not None else self.read(key)[1]
+        record = self.records.get(key)
+        return record.live if record is not None and record.live is not None else self.read(key)[1]
 
     def locate(self, key: str) -> Record | None:
         """Where in the arena a client finds the object, the access logged; None when it is not there."""
@@ -274,10 +274,10 @@ class LocalStore(Index, TieredStore):
 
     def read_encoded(self, key: str, *, log: bool) -> Encoded:
         """The verified bytes of an object, for a client."""
-        start = time.perf_counter_ns()
+        start = _clock()
         record, payload = self.verified(key)
         if log:
-            self.counts.spent[record.tier].append(time.perf_counter_ns() - start)
+            self.counts.spent[record.tier].append(_clock() - start)
             self._note(record.id)
         return Encoded(record.header, payload)
 
@@ -293,11 +293,12 @@ class LocalStore(Index, TieredStore):
     def fold(self) -> None:
         """Take in what the gets left behind: counts, a full batch of the log, the time of one live get."""
         recent = self._pending[-SAMPLED_AMONG:]
-        key = next((key for number in reversed(recent) if (key := self.keys[number]) in self.live), None)
-        if key is not None:
-            start = time.perf_counter_ns()
-            self.peek(key)
-            self.counts.live_spent.append(time.perf_counter_ns() - start)
+        records = (self.records.get(self.keys[number]) for number in reversed(recent))
+        record = next((each for each in records if each is not None and each.live is not None), None)
+        if record is not None:
+            start = _clock()
+            self.peek(record.key)
+            self.counts.live_spent.append(_clock() - start)
         self.counts.fold()
         self._keep(self._log.tick())
 
@@ -307,10 +308,12 @@ class LocalStore(Index, TieredStore):
 
     def _get_slowly(self, key: str) -> Part:
         """`get` of what is not live."""
-        start = time.perf_counter_ns()
+        start = _clock()
         record, part = self.read(key)
-        self.counts.spent[record.tier].append(time.perf_counter_ns() - start)
-        self._note(record.id)
+        self._spent[record.tier].append(_clock() - start)
+        self._pending.append(record.id)
+        if len(self._pending) >= BATCH:
+            self._keep(self._log.tick())
         return part
 
     def _note(self, number: int) -> None:
@@ -327,16 +330,21 @@ class LocalStore(Index, TieredStore):
             logger.warning("a batch of the access log stays in memory only: %s", error)
 
 
-def _fast_get(live: Mapping[str, Record], pending: list[int], slowly: Callable[[str], Part]) -> Callable[[str], Part]:
+def _fast_get(
+    records: Mapping[str, Record], pending: list[int], slowly: Callable[[str], Part]
+) -> Callable[[str], Part]:
     """A `get` that costs a live object two dictionary-sized steps: the lookup, and one append to the log."""
     append = pending.append
 
     def get(key: str) -> Part:
         try:
-            record = live[key]
+            record = records[key]
         except KeyError:
             return slowly(key)
+        part = record.live
+        if part is None:
+            return slowly(key)
         append(record.id)
-        return record.part
+        return part
 
     return get

@@ -22,8 +22,8 @@ from aura.tiers.store import MoveReport, Tier
 if TYPE_CHECKING:
     from aura.tiers.local import LocalStore
 
-PARALLEL_BYTES = 1 << 20
-"""Moves of fewer bytes in all are not worth a second thread."""
+PARALLEL_BYTES = 256 << 10
+"""Objects that are smaller on the average are not worth a second thread: handing the interpreter over costs more."""
 ATTEMPTS = 3
 """Times that a copy is begun anew because the object was written meanwhile."""
 
@@ -34,9 +34,12 @@ def move(store: LocalStore, targets: Mapping[str, Tier]) -> MoveReport:
     falling, rising = _demotions_first(store, targets)
     moved = [_moved(store, key, Tier(targets[key])) for key in falling]
     size = sum(record.header.length for key in rising if (record := store.records.get(key)) is not None)
-    if size >= PARALLEL_BYTES and len(rising) > 1:
+    if len(rising) > 1 and size >= PARALLEL_BYTES * len(rising):
+        rising = [*rising[::2], *rising[1::2]]
+        halves = rising[: (len(rising) + 1) // 2], rising[(len(rising) + 1) // 2 :]
         with ThreadPoolExecutor(2, "aura-store-move") as threads:
-            moved += threads.map(lambda key: _moved(store, key, Tier(targets[key])), rising)
+            for half in threads.map(lambda keys: [_moved(store, key, Tier(targets[key])) for key in keys], halves):
+                moved += half
     else:
         moved += [_moved(store, key, Tier(targets[key])) for key in rising]
     store.check_open()

@@ -68,28 +68,19 @@ def _lent(store: LocalStore, keys: Sequence[str], tier: Tier) -> Iterator[None]:
             if record.tier != tier:
                 lent = _at(record) if tier == Tier.L3 else copy_into(store.fast[tier], record, payload)
                 before.append(record)
-                _show(store, lent)
+                store.records[key] = lent
         yield
     finally:
         for record in before:
             lent = store.records[record.key]
             if lent.tier != Tier.L3:
                 store.fast[lent.tier].release(lent.key, lent.header.length, lent.slot)
-            _show(store, record)
+            store.records[record.key] = record
 
 
 def _at(record: Record) -> Record:
     """The same object as it is in L3."""
     return Record(record.key, record.id, record.header)
-
-
-def _show(store: LocalStore, record: Record) -> None:
-    """Read the object by this record from now on, and free nothing. Needs the lock."""
-    store.records[record.key] = record
-    if record.tier == Tier.L1:
-        store.live[record.key] = record
-    else:
-        store.live.pop(record.key, None)
 
 
 def _timed_write(store: LocalStore, part: bytes) -> float:
