@@ -109,6 +109,11 @@ def _unpin(store: LocalStore, request: Message) -> Message:
     return Message("unpin")
 
 
+def _relieve(store: LocalStore, request: Message) -> Message:
+    tier, size = request.rows[0]
+    return Message("relieve", [[store.relieve(Tier(tier), size)]])
+
+
 def _access_log(store: LocalStore, request: Message) -> Message:
     del request
     access = store.access_log()
@@ -151,6 +156,7 @@ _ANSWERS: dict[str, Callable[[LocalStore, Message], Message]] = {
     "prefetch": _prefetch,
     "pin": _pin,
     "unpin": _unpin,
+    "relieve": _relieve,
     "access_log": _access_log,
     "trim_access_log": _trim_access_log,
     "time_gets": _time_gets,

@@ -13,35 +13,19 @@ import secrets
 import weakref
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from aura.tiers.errors import CapacityError, StorageError
+from aura.tiers.numa import MemoryNode, bind, memory_only_nodes
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the kernel's shared memory, files in it are made with mode 0600
 ALIGNMENT = 64
 """Bytes; a cache line, and what Arrow recommends for its buffers."""
-
-
-class Slab(Protocol):
-    """Memory that the owner writes and reads at byte offsets."""
-
-    capacity_bytes: int
-
-    def write(self, offset: int, payload: bytes | memoryview) -> None:
-        """Copy the payload in."""
-        ...
-
-    def read(self, offset: int, length: int) -> bytes | memoryview:
-        """Copy `length` bytes out; read-only."""
-        ...
-
-    def close(self) -> None:
-        """Give the memory back."""
-        ...
 
 
 class Allocator:
@@ -93,8 +77,13 @@ def rounded(length: int) -> int:
 class Arena:
     """The owner's side of the shared memory file."""
 
-    def __init__(self, path: Path, capacity_bytes: int) -> None:
+    def __init__(self, path: Path, capacity_bytes: int, nodes: Sequence[MemoryNode] = ()) -> None:
         """Make and map the file, all of its memory taken now, so that no later write can meet a full file system.
+
+        Args:
+            path: The file; none may be there.
+            capacity_bytes: Its size.
+            nodes: NUMA nodes that its memory comes from where that works, see `aura.tiers.numa.bind`; none: any.
 
         Raises:
             CapacityError: The file system has less room than that.
@@ -107,8 +96,10 @@ class Arena:
         except OSError as error:
             raise StorageError("Cannot make the shared arena", path=str(path), cause=str(error)) from error
         try:
-            os.posix_fallocate(handle, 0, capacity_bytes)
+            os.ftruncate(handle, capacity_bytes)
             self._map = mmap.mmap(handle, capacity_bytes)
+            bind(self._map, nodes)
+            os.posix_fallocate(handle, 0, capacity_bytes)
             self._bytes = np.frombuffer(self._map, dtype=np.uint8)
             self._unviewed: deque[int] = deque()
         except OSError as error:
@@ -173,7 +164,8 @@ def open_arena(store_name: str, fallback: Path, capacity_bytes: int) -> Arena:
     rooms = {place: _free_bytes(place) for place in (SHARED_MEMORY, fallback)}
     for place, free in rooms.items():
         if free >= capacity_bytes:
-            return Arena(place / f"aura-{store_name}-{secrets.token_hex(4)}.arena", capacity_bytes)
+            nodes = memory_only_nodes() if place == SHARED_MEMORY else ()
+            return Arena(place / f"aura-{store_name}-{secrets.token_hex(4)}.arena", capacity_bytes, nodes)
     cause = ", ".join(f"{place} has {free} bytes free" for place, free in rooms.items())
     raise _too_large(capacity_bytes, str(SHARED_MEMORY), cause)
 

@@ -116,6 +116,10 @@ class OwnerClient(TieredStore):
         """See `TieredStore.unpin`."""
         self._ask(Message("unpin", [[key]]))
 
+    def relieve(self, tier: Tier, size: int) -> int:
+        """See `TieredStore.relieve`."""
+        return int(self._ask(Message("relieve", [[str(tier), size]]), LONG_CALL).rows[0][0])
+
     def access_log(self) -> Access:
         """See `TieredStore.access_log`."""
         reply = self._ask(Message("access_log"))

@@ -13,9 +13,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from aura.tiers.arena import Allocator, Arena, Slab
+from aura.tiers.arena import Allocator, Arena
 from aura.tiers.codec import Header, Kind, decode_verified
+from aura.tiers.device import DeviceSlab
 from aura.tiers.errors import CapacityError, CorruptObjectError
+from aura.tiers.pressure import TIGHT, MemoryWatch
 from aura.tiers.store import Tier
 from aura.tiers.values import Part
 
@@ -93,10 +95,13 @@ class FastTier(ABC):
         slot = self.reserve(length)
         if slot is None:
             free = max(0, self.capacity_bytes - self.used_bytes)
+            cause = f"{free} of {self.capacity_bytes} bytes are free"
+            if free >= length:
+                cause += ", but not in one piece, or the machine or a control group is short of memory"
             raise CapacityError(
                 f"An object of {length} bytes does not fit into {self.tier}",
                 key=key,
-                cause=f"{free} of {self.capacity_bytes} bytes are free",
+                cause=cause,
                 remedy="Move other objects out of the tier, or give it a larger budget.",
             )
         return slot
@@ -107,8 +112,16 @@ class ProcessTier(FastTier):
 
     tier = Tier.L1
 
-    def __init__(self, capacity_bytes: int) -> None:
+    def __init__(self, capacity_bytes: int, memory: MemoryWatch) -> None:
+        """Begin empty.
+
+        Args:
+            capacity_bytes: The budget. `shrink` lowers it for as long as memory is short.
+            memory: Says whether there is memory, whatever the budget is.
+        """
         self.capacity_bytes = capacity_bytes
+        self.memory = memory
+        self._budget_bytes = capacity_bytes
         self._used_bytes = 0
 
     @property
@@ -116,9 +129,22 @@ class ProcessTier(FastTier):
         """Payload bytes of the live objects."""
         return self._used_bytes
 
+    def shrink(self) -> None:
+        """Take no more than what is taken now, until `relax`."""
+        self.capacity_bytes = self._used_bytes
+
+    def relax(self) -> None:
+        """Take up to the budget again, as far as there is memory."""
+        self.capacity_bytes = min(self._budget_bytes, self._used_bytes + self.memory.spare())
+
+    @property
+    def shrunk(self) -> bool:
+        """Whether the capacity is below the budget."""
+        return self.capacity_bytes < self._budget_bytes
+
     def reserve(self, length: int) -> int | None:
-        """See `FastTier.reserve`."""
-        if self._used_bytes + length > self.capacity_bytes:
+        """See `FastTier.reserve`. None also where the memory of the machine or of a control group is short."""
+        if self._used_bytes + length > self.capacity_bytes or not self.memory.admits(length):
             return None
         self._used_bytes += length
         self.objects += 1
@@ -144,11 +170,12 @@ class ProcessTier(FastTier):
         """Nothing to give back: the records hold the objects."""
 
 
-class SlabTier(FastTier):
-    """L0: slots of a slab, copied out by every read."""
+class DeviceTier(FastTier):
+    """L0: slots of device memory, copied out by every read."""
 
-    def __init__(self, tier: Tier, slab: Slab) -> None:
-        self.tier = tier
+    tier = Tier.L0
+
+    def __init__(self, slab: DeviceSlab) -> None:
         self.capacity_bytes = slab.capacity_bytes
         self._slab = slab
         self._allocator = Allocator(slab.capacity_bytes)
@@ -178,6 +205,23 @@ class SlabTier(FastTier):
         """What is in the slot stays until it is overwritten."""
         self._allocator.release(slot, length)
         self.objects -= 1
+
+    @property
+    def tight(self) -> bool:
+        """Whether the device has next to no memory left for others."""
+        return self._slab.free_share() < 1 - TIGHT
+
+    def resize(self, capacity_bytes: int) -> None:
+        """Take this much of the device from now on; the tier is empty and has to be so before.
+
+        Raises:
+            CapacityError: The device has not even that much; the tier has no memory then.
+        """
+        self.capacity_bytes = 0
+        self._allocator = Allocator(0)
+        self._slab.resize(capacity_bytes)
+        self.capacity_bytes = capacity_bytes
+        self._allocator = Allocator(capacity_bytes)
 
     def close(self) -> None:
         """Give the slab back."""

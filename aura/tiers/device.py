@@ -8,6 +8,7 @@ tier's contract is testable everywhere; it is then ordinary memory and has no ad
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -17,6 +18,8 @@ from aura.tiers.errors import CapacityError, TierAbsentError
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 STAGING_BYTES = 4 << 20
 """Of each of the two staging buffers: while one is copied by the device, the host fills or empties the other."""
@@ -37,14 +40,7 @@ class DeviceSlab:
         self.capacity_bytes = capacity_bytes
         self.device = _checked_device(device)
         cuda = self.device.type == "cuda"
-        try:
-            self._slab = torch.empty(capacity_bytes, dtype=torch.uint8, device=self.device)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            raise CapacityError(
-                f"There is no room for {capacity_bytes} bytes on {device}",
-                cause=str(error).splitlines()[0],
-                remedy="Lower device_bytes (0 leaves L0 out) or free memory on the device.",
-            ) from error
+        self._slab = self._taken(capacity_bytes)
         size = min(STAGING_BYTES, capacity_bytes)
         self._staging = [torch.empty(size, dtype=torch.uint8, pin_memory=cuda) for _ in range(2)]
         self._host = [buffer.numpy().data for buffer in self._staging]
@@ -82,10 +78,47 @@ class DeviceSlab:
                     view[start : start + size] = self._host[(turn - 1) % 2][:size]
         return view.toreadonly()
 
+    def resize(self, capacity_bytes: int) -> None:
+        """Give the memory back to the device and take this much of it anew; what was in it is gone.
+
+        Raises:
+            CapacityError: There is not even that much now; the slab has no memory then.
+        """
+        with self._lock:
+            self.capacity_bytes = 0
+            self._slab = self._slab[:0].clone()
+            if self._stream is not None:
+                import torch
+
+                torch.cuda.empty_cache()
+            self._slab = self._taken(capacity_bytes)
+            self.capacity_bytes = capacity_bytes
+
+    def free_share(self) -> float:
+        """Share of the device's memory that nobody has taken; 1 for a device that does not tell."""
+        if self._stream is None:
+            return 1.0
+        import torch
+
+        free, total = torch.cuda.mem_get_info(self.device)
+        return free / total
+
     def close(self) -> None:
         """Give the memory back."""
         with self._lock:
             self._slab = self._slab[:0].clone()
+
+    def _taken(self, capacity_bytes: int) -> torch.Tensor:
+        import torch
+
+        try:
+            return torch.empty(capacity_bytes, dtype=torch.uint8, device=self.device)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            raise CapacityError(
+                f"There is no room for {capacity_bytes} bytes on {self.device}",
+                cause=str(error).splitlines()[0],
+                remedy="Lower device_bytes (0 leaves L0 out) or free memory on the device.",
+            ) from error
 
     def _pieces(self, length: int) -> list[tuple[int, int]]:
         step = len(self._host[0])
@@ -106,6 +139,27 @@ class DeviceSlab:
     def _wait(self, half: int) -> None:
         if self._stream is not None:
             self._done[half].synchronize()
+
+
+def largest_slab(device: str, capacity_bytes: int) -> DeviceSlab | None:
+    """A slab of that size, or of half, a quarter and so on where the device has less; None where it has next to none.
+
+    Raises:
+        TierAbsentError: Torch has no such device.
+    """
+    size = capacity_bytes
+    while True:
+        try:
+            slab = DeviceSlab(device, size)
+        except CapacityError as error:
+            logger.warning("%s", error)
+            size //= 2
+            if size < STAGING_BYTES:
+                return None
+            continue
+        if size < capacity_bytes:
+            logger.warning("L0 has %d bytes instead of %d: %s has no more", size, capacity_bytes, device)
+        return slab
 
 
 DRIVERS = tuple(map(Path, ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")))

@@ -188,6 +188,11 @@ class LocalStore(Index, TieredStore):
             self.check_open()
             self.pins.pop(key, None)
 
+    def relieve(self, tier: Tier, size: int) -> int:
+        """See `TieredStore.relieve`."""
+        self.check_open()
+        return self.upkeep.relieve(tier, size)
+
     def access_log(self) -> Access:
         """See `TieredStore.access_log`."""
         with self.lock:

@@ -29,12 +29,13 @@ from aura.tiers import device as device_memory
 from aura.tiers.access_log import AccessLog
 from aura.tiers.answers import answer
 from aura.tiers.arena import Arena, open_arena
-from aura.tiers.copies import ArenaTier, FastTier, ProcessTier, SlabTier
+from aura.tiers.copies import ArenaTier, DeviceTier, FastTier, ProcessTier
 from aura.tiers.disk import Disk
 from aura.tiers.errors import StorageError, StoreClosedError, StoreError
 from aura.tiers.local import DATABASE, LocalStore
+from aura.tiers.pressure import MemoryWatch
 from aura.tiers.redis_pool import RedisTier
-from aura.tiers.store import Tier, TierBudgets
+from aura.tiers.store import TierBudgets
 from aura.tiers.wire import error_message, receive, send
 
 logger = logging.getLogger(__name__)
@@ -244,7 +245,7 @@ def _fast_tiers(
     fast: list[FastTier] = []
     arena = None
     if budgets.process_bytes:
-        fast.append(ProcessTier(budgets.process_bytes))
+        fast.append(ProcessTier(budgets.process_bytes, MemoryWatch()))
     if budgets.arena_bytes and budgets.warm_pool is not None:
         pool = RedisTier(budgets.warm_pool, directory, budgets.arena_bytes)
         on_failure.callback(pool.close)
@@ -256,7 +257,8 @@ def _fast_tiers(
     if budgets.device_bytes:
         found = device or device_memory.default_device()
         if found:
-            fast.append(SlabTier(Tier.L0, device_memory.DeviceSlab(found, budgets.device_bytes)))
+            slab = device_memory.largest_slab(found, budgets.device_bytes)
+            fast += [DeviceTier(slab)] if slab is not None else []
     return fast, arena
 
 

@@ -177,6 +177,10 @@ class RemoteStore(TieredStore):
         """See `TieredStore.unpin`."""
         self._call(lambda store: store.unpin(key))
 
+    def relieve(self, tier: Tier, size: int) -> int:
+        """See `TieredStore.relieve`."""
+        return self._call(lambda store: store.relieve(tier, size))
+
     def access_log(self) -> Access:
         """See `TieredStore.access_log`."""
         return self._call(lambda store: store.access_log())

@@ -291,6 +291,26 @@ class TieredStore(ABC):
         """Let an object be demoted again; no error when it was not pinned."""
 
     @abstractmethod
+    def relieve(self, tier: Tier, size: int) -> int:
+        """Give memory of L0 or L1 back, for one who needs it more: the answer to an out-of-memory error.
+
+        L1 demotes what was not read for longest, and grows again when there is memory. L0 gives at least half of its
+        memory back to the device until the owner opens again; what was read last comes back to it in the background.
+        L2 is taken when the owner opens and gives nothing back. The owner does this by itself when a control group,
+        the machine or the device has next to nothing left.
+
+        Args:
+            tier: L0 or L1.
+            size: Bytes that are wanted.
+
+        Returns:
+            Bytes that were given back, which may be more or fewer.
+
+        Raises:
+            TierAbsentError: The store has no such tier.
+        """
+
+    @abstractmethod
     def access_log(self) -> Access:
         """The latest accesses by all processes, at most one million; survives a restart."""
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from aura.tiers.copies import DeviceTier, ProcessTier
 from aura.tiers.errors import StoreError
-from aura.tiers.moving import move
+from aura.tiers.moving import held_tier, move
 from aura.tiers.store import Tier
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Upkeep:
         """One round of everything."""
         self._store.fold()
         self._listen()
+        self._mind_memory()
         while self._bucket.room() and (chunk := self._next_chunk()):
             self._make_room(chunk)
             report = move(self._store, chunk)
@@ -114,6 +116,57 @@ class Upkeep:
             except StoreError as error:
                 if not self._stopped.is_set():
                     logger.warning("the upkeep of %s failed and is tried again: %s", self._store.directory, error)
+
+    def relieve(self, tier: Tier, size: int) -> int:
+        """See `TieredStore.relieve`."""
+        held = held_tier(self._store, tier)
+        if isinstance(held, ProcessTier):
+            freed = self.free(tier, size)
+            with self._store.lock:
+                held.shrink()
+            return freed
+        return self._shrink_device(held, size) if isinstance(held, DeviceTier) else 0
+
+    def _shrink_device(self, held: DeviceTier, size: int) -> int:
+        """Give at least half of L0 back to the device; what was read last comes back in the background."""
+        store = self._store
+        warmest = self.coldest(Tier.L0)[::-1]
+        with store.lock:
+            store.check_open()
+            store.copies_ended.wait_for(lambda: store.copies_under_way == 0)
+            before = held.capacity_bytes
+            for key, record in list(store.records.items()):
+                if record.tier is Tier.L0:
+                    store.drop_copy(key)
+            held.resize(max(0, min(before // 2, before - size)))
+            freed = before - held.capacity_bytes
+        self.ask(dict.fromkeys(reversed(warmest), Tier.L0) | {k: t for k, t in store.pins.items() if t is Tier.L0})
+        return freed
+
+    def _mind_memory(self) -> None:
+        """Give memory back while it is short: first what was not read for longest."""
+        for held in self._store.fast.values():
+            if isinstance(held, ProcessTier):
+                self._mind_process(held)
+            elif isinstance(held, DeviceTier) and held.capacity_bytes and held.tight:
+                freed = self._shrink_device(held, 0)
+                logger.warning("the device is short of memory: L0 gave %d bytes back", freed)
+
+    def _mind_process(self, held: ProcessTier) -> None:
+        with self._store.lock:
+            tight = held.memory.excess()
+            if tight is None and held.shrunk:
+                held.relax()
+        if tight is None:
+            return
+        freed = self.free(Tier.L1, tight.excess_bytes)
+        with self._store.lock:
+            held.shrink()
+        if freed:
+            logger.warning(
+                "%s is short of memory (%d of %d bytes in use): %d bytes of L1 were demoted to L3",
+                *(tight.where, tight.used_bytes, tight.limit_bytes, freed),
+            )
 
     def _listen(self) -> None:
         before = self._position
