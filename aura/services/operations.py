@@ -1,6 +1,6 @@
 """What the memory tiers did, published to the event log in batches.
 
-Belongs here: turning the access log of a store into events. Does not: counting (`aura.tiers`), or what follows from it
+Belongs here: turning the logs of a store into events. Does not: counting (`aura.tiers`), or what follows from it
 (the `sensors` package).
 """
 
@@ -8,29 +8,37 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aura.events.errors import EventError
 from aura.events.event import Event, new_event
 from aura.events.log import EventLog
 from aura.tiers.errors import StoreError
-from aura.tiers.store import TieredStore
+from aura.tiers.store import Operation, Tier, TieredStore
 
 logger = logging.getLogger(__name__)
 
 TOPIC = "memory.operations"
 KIND = "memory.operations.counted"
 
+OPERATIONS = {Operation.PUT: "puts", Operation.PROMOTION: "promotions", Operation.DEMOTION: "demotions"}
+"""What is published besides reads, by its name in the event."""
+
 KEYS_IN_AN_EVENT = 500
 """Rows of one event; with keys of a hundred characters it stays below 100 KiB."""
 
 
 class OperationsPublisher:
-    """Publishes how often each object was read since the last time, with the tier that it lives in."""
+    """Publishes what was done to each object since the last time.
+
+    Reads count for the tier that the object lives in now; puts, promotions and demotions for the tier where they ended.
+    """
 
     def __init__(
         self,
@@ -38,7 +46,7 @@ class OperationsPublisher:
         open_log: Callable[[], EventLog],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Begin to count at the present end of the access log.
+        """Begin to count at the present end of the logs.
 
         Args:
             store: The store that is watched, as its owner or a client.
@@ -49,35 +57,43 @@ class OperationsPublisher:
         self._open_log = open_log
         self._clock = clock
         self._published = store.access_log().total
+        self._published_operations = store.operations().total
         self._since = clock()
 
     def publish(self) -> int:
-        """Publish what was read since the last time.
+        """Publish what was done since the last time.
 
-        Accesses that fell off the old end of the access log meanwhile are missing from the counts.
+        What fell off the old end of a log meanwhile is missing from the counts, as is what was done to an object that
+        is deleted by now.
 
         Returns:
-            The number of accesses that were published; 0 publishes nothing.
+            The number of operations, reads included, that were published; 0 publishes nothing.
 
         Raises:
             StoreError: The store failed.
             EventError: The log refused the events; they are published with the next ones.
         """
+        done = self._store.operations(self._published_operations)
         access = self._store.access_log()
         fresh = access.ids[len(access.ids) - min(access.total - self._published, len(access.ids)) :]
         tiers = {entry.key: entry.tier for entry in self._store.entries()}
-        ids, gets = np.unique(fresh, return_counts=True)
-        counts = [
-            {"key": key, "tier": str(tiers[key]), "gets": int(number)}
-            for key, number in zip((access.keys[each] for each in ids), gets, strict=True)
-            if key in tiers
-        ]
+        counted: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(lambda: {"gets": 0})
+        for key, number in _counts(access.keys, fresh):
+            if key in tiers:
+                counted[key, tiers[key]]["gets"] += number
+        for operation, name in OPERATIONS.items():
+            for tier_number, tier in enumerate(Tier):
+                rows = done.rows[(done.rows[:, 1] == operation) & (done.rows[:, 2] == tier_number), 0]
+                for key, number in _counts(access.keys, rows):
+                    if key in tiers:
+                        counted[key, tier][name] = number
+        counts: list[dict[str, object]] = [{"key": key, "tier": tier, **row} for (key, tier), row in counted.items()]
         now = self._clock()
         if counts:
             with closing(self._open_log()) as log:
                 log.publish(TOPIC, self._events(counts, now))
-        self._published, self._since = access.total, now
-        return sum(row["gets"] for row in counts)
+        self._published, self._published_operations, self._since = access.total, done.total, now
+        return sum(sum(row.values()) for row in counted.values())
 
     def run(self, stop: threading.Event, every_seconds: float) -> None:
         """Publish every so often until told to stop; what goes wrong is logged and tried again the next time."""
@@ -101,3 +117,10 @@ class OperationsPublisher:
             )
             for start in range(0, len(counts), KEYS_IN_AN_EVENT)
         ]
+
+
+def _counts(keys: Sequence[str], ids: NDArray[np.int32] | NDArray[np.int64]) -> Iterator[tuple[str, int]]:
+    """How often each key's id occurs; ids that were given after the keys were read are left out."""
+    for number, count in zip(*np.unique(ids, return_counts=True), strict=True):
+        if number < len(keys):
+            yield keys[number], int(count)

@@ -121,6 +121,12 @@ def _access_log(store: LocalStore, request: Message) -> Message:
     return Message("access_log", rows, [access.ids.astype("<i4").tobytes()])
 
 
+def _operations(store: LocalStore, request: Message) -> Message:
+    """Rows [after]; reply: rows [total], one segment int64[n, 3]."""
+    found = store.operations(request.rows[0][0])
+    return Message("operations", [[found.total]], [found.rows.astype("<i8").tobytes()])
+
+
 def _trim_access_log(store: LocalStore, request: Message) -> Message:
     store.trim_access_log(request.rows[0][0])
     return Message("trim_access_log")
@@ -158,6 +164,7 @@ _ANSWERS: dict[str, Callable[[LocalStore, Message], Message]] = {
     "unpin": _unpin,
     "relieve": _relieve,
     "access_log": _access_log,
+    "operations": _operations,
     "trim_access_log": _trim_access_log,
     "time_gets": _time_gets,
     "time_puts": _time_puts,

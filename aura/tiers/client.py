@@ -24,7 +24,7 @@ from aura.tiers.codec import Encoded, decode, decode_verified, encode
 from aura.tiers.errors import StoreUnavailableError
 from aura.tiers.keys import check_keys
 from aura.tiers.owner import Address, read_address
-from aura.tiers.store import Access, Entry, MoveReport, Tier, TieredStore, TierState
+from aura.tiers.store import Access, Entry, MoveReport, Operations, Tier, TieredStore, TierState
 from aura.tiers.values import Part
 from aura.tiers.wire import Message, Row, pack_values, raise_error, receive, send, unpack_values
 
@@ -125,6 +125,11 @@ class OwnerClient(TieredStore):
         reply = self._ask(Message("access_log"))
         (total,), *keys = reply.rows
         return Access(np.frombuffer(reply.segments[0], dtype="<i4"), tuple(key for (key,) in keys), total)
+
+    def operations(self, after: int = 0) -> Operations:
+        """See `TieredStore.operations`."""
+        reply = self._ask(Message("operations", [[after]]))
+        return Operations(np.frombuffer(reply.segments[0], dtype="<i8").reshape(-1, 3), reply.rows[0][0])
 
     def trim_access_log(self, keep_last: int) -> None:
         """See `TieredStore.trim_access_log`."""

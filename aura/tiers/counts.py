@@ -1,12 +1,19 @@
 """How often each tier was read, written and moved to, since the owner opened the store.
 
-Belongs here: the counters, and the lists that gets append to without a lock. Does not: which object was read (the
-access log), or what follows from it.
+Belongs here: the counters, the lists that gets append to without a lock, and the log of puts, deletes and moves.
+Does not: which object was read (the access log), or what follows from it.
 """
 
 from __future__ import annotations
 
-from aura.tiers.store import Tier
+import numpy as np
+from numpy.typing import NDArray
+
+from aura.tiers.store import Operation, Tier
+
+TIERS = tuple(Tier)
+KEPT = 1_000_000
+"""Operations that are kept, at least; twice as many at most."""
 
 
 class Counts:
@@ -16,10 +23,7 @@ class Counts:
         spent: Nanoseconds of each get that a tier but L1 answered.
         live_spent: Nanoseconds of the gets of L1 that were timed.
         arena_reads: One item for each get that a client answered itself from the arena.
-        puts: Objects written.
-        deletes: Keys deleted.
-        promotions: Objects that came into a tier from a slower one.
-        demotions: Objects that left a tier for a slower one by a move.
+        of: By operation and tier, how often it was done there; a promotion and a demotion count where they end.
         bytes_in: Bytes copied into a tier by moves.
     """
 
@@ -27,15 +31,30 @@ class Counts:
         self.spent: dict[Tier, list[int]] = {tier: [] for tier in Tier}
         self.live_spent: list[int] = []
         self.arena_reads: list[int] = []
-        self.puts = 0
-        self.deletes = 0
-        self.promotions = dict.fromkeys(Tier, 0)
-        self.demotions = dict.fromkeys(Tier, 0)
+        self.of = {(operation, tier): 0 for operation in Operation for tier in Tier}
         self.bytes_in = dict.fromkeys(Tier, 0)
         self._gets = dict.fromkeys(Tier, 0)
         self._nanoseconds = dict.fromkeys(Tier, 0)
         self._timed = [0, 0]
         self._arena_reads = 0
+        self._log: list[int] = []
+        self._forgotten = 0
+
+    def note(self, operation: Operation, number: int, tier: Tier) -> None:
+        """Count one operation on the object with this id."""
+        self.of[operation, tier] += 1
+        self._log.append(number << 8 | operation << 4 | TIERS.index(tier))
+        if len(self._log) >= 2 * KEPT:
+            del self._log[:KEPT]
+            self._forgotten += KEPT
+
+    def operations_after(self, position: int) -> tuple[NDArray[np.int64], int]:
+        """int64[n, 3], (id, operation, index of the tier) of each operation after the first `position`; and the total.
+
+        Of those that are no longer kept nothing is said.
+        """
+        codes = np.array(self._log[max(0, position - self._forgotten) :], dtype=np.int64)
+        return np.column_stack([codes >> 8, codes >> 4 & 15, codes & 15]), self._forgotten + len(self._log)
 
     def fold(self) -> None:
         """Add up what was appended."""

@@ -31,7 +31,7 @@ from aura.tiers.errors import (
 from aura.tiers.index import Index
 from aura.tiers.keys import check_keys
 from aura.tiers.moving import held_tier, move
-from aura.tiers.store import Access, Entry, MoveReport, Tier, TieredStore, TierState
+from aura.tiers.store import Access, Entry, MoveReport, Operation, Operations, Tier, TieredStore, TierState
 from aura.tiers.timing import time_gets, time_puts
 from aura.tiers.upkeep import Upkeep
 from aura.tiers.values import Part
@@ -99,13 +99,13 @@ class LocalStore(Index, TieredStore):
                 self.damaged.pop(key, None)
             for key, encoded in numbered:
                 self.records[key] = Record(key, encoded.header.id, encoded.header)
+                self.counts.note(Operation.PUT, encoded.header.id, Tier.L3)
             for key in gone:
                 record = self.records.pop(key, None)
                 if record is not None:
                     self.keys[record.id] = ""
+                    self.counts.note(Operation.DELETE, record.id, Tier.L3)
                 self.pins.pop(key, None)
-            self.counts.puts += len(puts)
-            self.counts.deletes += len(gone)
             pinned = {key: self.pins[key] for key in puts if key in self.pins}
         self.upkeep.ask(pinned)
 
@@ -143,10 +143,10 @@ class LocalStore(Index, TieredStore):
                         objects=len(self.records) if held is None else held.objects,
                         gets=gets,
                         get_seconds=seconds,
-                        puts=self.counts.puts if held is None else 0,
-                        deletes=self.counts.deletes if held is None else 0,
-                        promotions=self.counts.promotions[tier],
-                        demotions=self.counts.demotions[tier],
+                        puts=self.counts.of[Operation.PUT, tier],
+                        deletes=self.counts.of[Operation.DELETE, tier],
+                        promotions=self.counts.of[Operation.PROMOTION, tier],
+                        demotions=self.counts.of[Operation.DEMOTION, tier],
                         bytes_in=self.counts.bytes_in[tier],
                     )
                 )
@@ -198,6 +198,12 @@ class LocalStore(Index, TieredStore):
         with self.lock:
             self.check_open()
             return Access(*self._log.read()[:1], tuple(self.keys), self._log.total)
+
+    def operations(self, after: int = 0) -> Operations:
+        """See `TieredStore.operations`."""
+        with self.lock:
+            self.check_open()
+            return Operations(*self.counts.operations_after(after))
 
     def trim_access_log(self, keep_last: int) -> None:
         """See `TieredStore.trim_access_log`."""
@@ -286,14 +292,10 @@ class LocalStore(Index, TieredStore):
             self._note(record.id)
         return Encoded(record.header, payload)
 
-    def count_move(self, before: Tier, after: Tier, copied: int) -> None:
-        """Count one object that changed its tier."""
-        with self.lock:
-            if after < before:
-                self.counts.promotions[after] += 1
-            elif after > before:
-                self.counts.demotions[before] += 1
-            self.counts.bytes_in[after] += copied
+    def count_move(self, number: int, before: Tier, after: Tier, copied: int) -> None:
+        """Count one object that changed its tier. Needs the lock."""
+        self.counts.note(Operation.PROMOTION if after < before else Operation.DEMOTION, number, after)
+        self.counts.bytes_in[after] += copied
 
     def fold(self) -> None:
         """Take in what the gets left behind: counts, a full batch of the log, the time of one live get."""

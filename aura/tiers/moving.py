@@ -102,7 +102,6 @@ def _moved(store: LocalStore, key: str, target: Tier) -> tuple[bool, bool, int, 
         return False, False, 0, str(error)
     if before is None:
         return False, False, 0, "no such object"
-    store.count_move(before, target, copied)
     return target < before, target > before, copied, ""
 
 
@@ -120,6 +119,7 @@ def _move_one(store: LocalStore, key: str, target: Tier) -> tuple[Tier | None, i
                 _check_unpinned(store, key, target)
             if held is None:
                 store.drop_copy(key)
+                store.count_move(record.id, record.tier, target, 0)
                 return record.tier, 0
             slot = held.take(key, record.header.length)
             store.copies_under_way += 1
@@ -129,6 +129,7 @@ def _move_one(store: LocalStore, key: str, target: Tier) -> tuple[Tier | None, i
             store.copies_ended.notify_all()
             if copied is not None and store.records.get(key) is record:
                 store.flip(record, copied)
+                store.count_move(record.id, record.tier, target, record.header.length)
                 return record.tier, record.header.length
             held.release(key, record.header.length, slot)
             if isinstance(error, CorruptObjectError) and not repaired:

@@ -19,7 +19,7 @@ from aura.tiers.client import OwnerClient, OwnerLostError
 from aura.tiers.errors import StorageError, StoreClosedError, StoreUnavailableError
 from aura.tiers.local import LocalStore
 from aura.tiers.owner import own
-from aura.tiers.store import Access, Entry, MoveReport, Tier, TierBudgets, TieredStore, TierState
+from aura.tiers.store import Access, Entry, MoveReport, Operations, Tier, TierBudgets, TieredStore, TierState
 from aura.tiers.values import Part
 
 Result = TypeVar("Result")
@@ -184,6 +184,10 @@ class RemoteStore(TieredStore):
     def access_log(self) -> Access:
         """See `TieredStore.access_log`."""
         return self._call(lambda store: store.access_log())
+
+    def operations(self, after: int = 0) -> Operations:
+        """See `TieredStore.operations`."""
+        return self._call(lambda store: store.operations(after))
 
     def trim_access_log(self, keep_last: int) -> None:
         """See `TieredStore.trim_access_log`."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -51,6 +51,15 @@ class Tier(StrEnum):
 
 
 _LABELS = {Tier.L0: "GPU memory", Tier.L1: "process memory", Tier.L2: "warm pool", Tier.L3: "RocksDB"}
+
+
+class Operation(IntEnum):
+    """What can be done to an object besides reading it."""
+
+    PUT = 0
+    DELETE = 1
+    PROMOTION = 2
+    DEMOTION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +101,7 @@ class TierState:
         puts: Objects written since the owner opened the store; in L3, where every put goes.
         deletes: Keys deleted since; in L3.
         promotions: Objects that came in from a slower tier since.
-        demotions: Objects that left for a slower tier since, by a move.
+        demotions: Objects that came in from a faster tier since, by a move.
         bytes_in: Bytes copied in by moves since.
     """
 
@@ -121,6 +130,20 @@ class Access:
 
     ids: NDArray[np.int32]
     keys: tuple[str, ...]
+    total: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Operations:
+    """What was done to objects besides reading them, in order.
+
+    Attributes:
+        rows: int64[n, 3], id of the object, `Operation`, and the tier as its number in `Tier`: where a put went, where
+            a promotion or a demotion ended.
+        total: Operations since the owner opened the store, those included that are no longer kept.
+    """
+
+    rows: NDArray[np.int64]
     total: int
 
 
@@ -313,6 +336,13 @@ class TieredStore(ABC):
     @abstractmethod
     def access_log(self) -> Access:
         """The latest accesses by all processes, at most one million; survives a restart."""
+
+    @abstractmethod
+    def operations(self, after: int = 0) -> Operations:
+        """Puts, deletes and moves since the owner opened the store, but for the first `after` of them.
+
+        At least the latest million is kept. The keys of the ids are in the access log.
+        """
 
     @abstractmethod
     def trim_access_log(self, keep_last: int) -> None:

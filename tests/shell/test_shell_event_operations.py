@@ -11,6 +11,7 @@ from aura.events.event import new_event
 from aura.events.opening import open_event_log
 from aura.services.operations import OperationsPublisher
 from aura.tiers.catalog import Catalog
+from aura.tiers.store import Tier
 from resources.events import Events
 from sensors.memory_operations import MIN_ACCESSES, hear
 from sensors.run_failures import run_failures
@@ -107,13 +108,18 @@ def test_the_reads_of_a_store_are_published_and_a_real_placement_knows_them(grap
         keys = Catalog(store).find("text_embeddings", graph.source).keys
         for _ in range(10):
             store.get_many(keys)
-        assert publisher.publish() >= 10 * len(keys)
+        store.move({keys[0]: Tier.L1})
+        store.move({keys[0]: Tier.L3})
+        assert publisher.publish() >= 10 * len(keys) + 2
         assert publisher.publish() == 0
         assert graph.run("tiers").success
     with graph.instance() as instance, closing(open_event_log(graph.settings)) as log:
         (end,) = log.end_offsets("memory.operations").values()
         (record,) = log.read("memory.operations", 0, 0).records
-        gets = {row["key"]: row["gets"] for row in record.event.data["counts"]}
+        rows = {(row["key"], row["tier"]): row for row in record.event.data["counts"]}
+        assert rows[keys[0], "L1"]["promotions"] == 1
+        assert rows[keys[0], "L3"]["demotions"] == 1
+        gets = {key: row["gets"] for (key, tier), row in rows.items() if tier == "L3"}
         assert {key: gets[key] for key in keys} == dict.fromkeys(keys, 10)
         assert end == 1
         assert hear(instance, dg.AssetKey("tier_placement"), Events(graph.settings)).end == end

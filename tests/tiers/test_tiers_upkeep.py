@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from aura.tiers.errors import CapacityError, InvalidPartError, ObjectNotFoundError, TierAbsentError
-from aura.tiers.store import Tier, TierBudgets, open_store
+from aura.tiers.store import Operation, Tier, TierBudgets, open_store
 from aura.tiers.upkeep import Bucket
 
 KIB = 1024
@@ -109,10 +109,24 @@ def test_moves_puts_and_deletes_are_counted_by_tier(store):
         for state in store.tiers()
     }
     assert found == {
-        Tier.L1: (0, 0, 1, 1, KIB),
+        Tier.L1: (0, 0, 1, 0, KIB),
         Tier.L2: (0, 0, 1, 1, 2 * KIB),
-        Tier.L3: (2, 1, 0, 0, 0),
+        Tier.L3: (2, 1, 0, 1, 0),
     }
+    ids = {key: number for number, key in enumerate("ab")}
+    found = store.operations()
+    assert found.rows.tolist() == [
+        [ids["a"], Operation.PUT, 3],
+        [ids["b"], Operation.PUT, 3],
+        [ids["a"], Operation.PROMOTION, 1],
+        [ids["b"], Operation.PROMOTION, 2],
+        [ids["a"], Operation.DEMOTION, 2],
+        [ids["b"], Operation.DEMOTION, 3],
+        [ids["b"], Operation.DELETE, 3],
+    ]
+    later = store.operations(after=5)
+    assert (later.rows.tolist(), later.total) == (found.rows[5:].tolist(), 7)
+    assert store.operations(after=7).rows.shape == (0, 3)
 
 
 def test_the_room_of_a_view_is_not_given_away_while_somebody_has_it(tmp_path):
