@@ -32,23 +32,20 @@ from aura.services.stack import StackError, run_stack
 from aura.settings import Settings, SettingsError, fields_of, load_settings
 from aura.settings_listing import describe
 from aura.tiers.catalog import Catalog
-from aura.tiers.errors import StorageError, StoreError
+from aura.tiers.cli import tiers_app
+from aura.tiers.errors import StoreError
 from aura.tiers.opening import open_configured_store
 from aura.tiers.placement import TierPlacement, restore_placement
 from aura.tiers.published import CatalogError
-from aura.tiers.replay.cli import tiers_replay
-from aura.tiers.store import join_store
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 sources_app = typer.Typer(no_args_is_help=True, help="The corpus sources that are watched.")
-tiers_app = typer.Typer(no_args_is_help=True, help="The tiered store.")
 app.add_typer(sources_app, name="sources")
 app.add_typer(tiers_app, name="tiers")
 app.add_typer(services_app, name="services")
 app.add_typer(events_app, name="events")
 app.add_typer(graph_app, name="graph")
 app.command()(status)
-tiers_app.command("replay")(tiers_replay)
 console = Console()
 
 OPERATIONS_EVERY_SECONDS = 10.0
@@ -200,35 +197,3 @@ def tiers_serve() -> None:
         finally:
             stop.set()
             publishing.join()
-
-
-@tiers_app.command("stat")
-def tiers_stat() -> None:
-    """Print what each tier holds, as its owner sees it."""
-    table = Table("tier", "", "objects", "used MiB", "capacity MiB", "gets", "mean get us")
-    settings = load_settings()
-    with join_store(settings.store_directory, timeout_seconds=settings.tiers.timeout_seconds) as store:
-        for state in store.tiers():
-            table.add_row(
-                state.tier,
-                state.tier.label,
-                str(state.objects),
-                f"{state.used_bytes / 2**20:.1f}",
-                "disk" if state.capacity_bytes is None else f"{state.capacity_bytes / 2**20:.1f}",
-                str(state.gets),
-                f"{1e6 * state.get_seconds / state.gets:.1f}" if state.gets and state.get_seconds is not None else "",
-            )
-    console.print(table)
-
-
-@tiers_app.command("ls")
-def tiers_ls(prefix: Annotated[str, typer.Argument(help="Start of the keys.")] = "") -> None:
-    """List objects with their size and the fastest tier that holds them."""
-    table = Table("key", "kind", "KiB", "tier")
-    settings = load_settings()
-    if not settings.store_directory.is_dir():
-        raise StorageError("There is no store yet", path=str(settings.store_directory), remedy="`make demo` makes it.")
-    with open_configured_store(settings) as store:
-        for entry in store.entries(prefix):
-            table.add_row(escape(entry.key), entry.kind, f"{entry.bytes / 1024:.1f}", entry.tier)
-    console.print(table)
