@@ -15,6 +15,7 @@ import numpy as np
 
 from aura.tiers.codec import Encoded, verify
 from aura.tiers.errors import StoreError
+from aura.tiers.leases import NO_LEASE, Leases
 from aura.tiers.local import LocalStore
 from aura.tiers.store import Tier
 from aura.tiers.wire import Message, pack_values, unpack_values
@@ -23,12 +24,13 @@ IN_BODY = -1
 """In place of an arena offset: the payload is in the reply."""
 
 
-def answer(store: LocalStore, address: str, request: Message) -> Message:
+def answer(store: LocalStore, address: str, leases: Leases, request: Message) -> Message:
     """The reply to one request.
 
     Args:
         store: The owner's store.
         address: The owner's address as JSON, for "hello".
+        leases: Who looks at what in the arena.
         request: What the client sent.
 
     Raises:
@@ -36,21 +38,25 @@ def answer(store: LocalStore, address: str, request: Message) -> Message:
     """
     if request.name == "hello":
         return Message("hello", [[address]])
+    if request.name == "get":
+        return _get(store, leases, request)
     if request.name not in _ANSWERS:
         raise StoreError(f"The owner does not know the request {request.name!r}", remedy="Run one version of aura.")
     return _ANSWERS[request.name](store, request)
 
 
-def _get(store: LocalStore, request: Message) -> Message:
-    """Rows [key]; reply: rows [arena offset or IN_BODY], segments header, payload (empty when in the arena)."""
-    rows, values = [], []
-    for (key,) in request.rows:
+def _get(store: LocalStore, leases: Leases, request: Message) -> Message:
+    """Rows [client], then [key]; reply: rows [arena offset or IN_BODY, lease], segments header and payload or nothing."""
+    (client,), *keys = request.rows
+    rows: list[list[Any]] = []
+    values = []
+    for (key,) in keys:
         record = store.locate(key)
         if record is None:
-            rows.append([IN_BODY])
+            rows.append([IN_BODY, NO_LEASE])
             values.append(store.read_encoded(key, log=True))
         else:
-            rows.append([record.slot])
+            rows.append([record.slot, leases.give(client, record)])
             values.append(Encoded(record.header, b""))
     return Message("get", rows, pack_values(values))
 
@@ -152,7 +158,6 @@ def _checkpoint(store: LocalStore, request: Message) -> Message:
 
 
 _ANSWERS: dict[str, Callable[[LocalStore, Message], Message]] = {
-    "get": _get,
     "reread": _reread,
     "write": _write,
     "contains": _contains,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aura.tiers.errors import CapacityError, StorageError
 from aura.tiers.numa import MemoryNode, bind, memory_only_nodes
@@ -145,6 +146,10 @@ class ArenaView:
     def read(self, offset: int, length: int) -> bytes:
         """Copy `length` bytes out; they may be another object's by now, so verify them."""
         return self._map[offset : offset + length]
+
+    def view(self, offset: int, length: int) -> NDArray[np.uint8]:
+        """The bytes themselves, uint8[length], read-only; they stay those of the object as long as a lease lasts."""
+        return np.frombuffer(self._map, dtype=np.uint8, count=length, offset=offset)
 
 
 def open_arena(store_name: str, fallback: Path, capacity_bytes: int) -> Arena:

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,13 @@ from aura.tiers.arena import ArenaView
 from aura.tiers.codec import Encoded, decode, decode_verified, encode
 from aura.tiers.errors import StoreUnavailableError
 from aura.tiers.keys import check_keys
+from aura.tiers.leases import NO_LEASE, LeaseLine
 from aura.tiers.owner import Address, read_address
 from aura.tiers.store import Access, Entry, MoveReport, Operations, Tier, TieredStore, TierState
 from aura.tiers.values import Part
 from aura.tiers.wire import Message, Row, pack_values, raise_error, receive, send, unpack_values
 
+NO_CLIENT = 0
 LONG_CALL = 20
 """Moves, timings and checkpoints may take this many time-outs."""
 
@@ -56,25 +59,29 @@ class OwnerClient(TieredStore):
             raise self._lost("it has not written its address yet")
         self._socket = known.socket
         self._address = Address(**json.loads(self._ask(Message("hello")).rows[0][0]))
+        self._line: LeaseLine | None = None
         if self._address.arena:
             try:
                 self._arena = ArenaView(Path(self._address.arena))
             except OSError as error:
                 raise self._lost(f"its arena is gone, {error}") from error
+            connection, reply = self._answered(self._connection(), Message("look"), 1)
+            self._line = LeaseLine(connection, reply.rows[0][0])
 
     def get(self, key: str) -> Part:
         """See `TieredStore.get`."""
         return self.get_many([key])[key]
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Part]:
-        """See `TieredStore.get_many`. What is in the arena is copied from there and verified."""
+        """See `TieredStore.get_many`. What is in the arena is read there: small objects are copied, large viewed."""
         wanted = list(keys)
-        reply = self._ask(Message("get", [[key] for key in wanted]))
+        client = NO_CLIENT if self._line is None or self._pid != os.getpid() else self._line.client
+        reply = self._ask(Message("get", [[client], *([key] for key in wanted)]))
         found = {}
         values = unpack_values(wanted, reply.segments)
-        for key, (offset,) in zip(wanted, reply.rows, strict=True):
+        for key, (offset, lease) in zip(wanted, reply.rows, strict=True):
             encoded = values[key]
-            found[key] = decode(encoded, key) if offset == IN_BODY else self._from_arena(key, encoded, offset)
+            found[key] = decode(encoded, key) if offset == IN_BODY else self._from_arena(key, encoded, offset, lease)
         return found
 
     def write(self, puts: Mapping[str, Part], deletes: Iterable[str] = ()) -> None:
@@ -152,25 +159,39 @@ class OwnerClient(TieredStore):
         self._ask(Message("checkpoint", [[str(Path(target).absolute())]]), LONG_CALL)
 
     def close(self) -> None:
-        """Hang up for good: another owner at the same address has another arena."""
+        """Hang up for good: another owner at the same address has another arena. Views stay what they are."""
         self._closed = True
+        if self._line is not None:
+            self._line.close()
         while self._idle:
             self._idle.pop().close()
 
-    def _from_arena(self, key: str, encoded: Encoded, offset: int) -> Part:
+    def _from_arena(self, key: str, encoded: Encoded, offset: int, lease: int) -> Part:
         if self._arena is not None:
-            copied = Encoded(encoded.header, self._arena.read(offset, encoded.header.length))
-            if copied.header.matches(copied.payload):
-                return decode_verified(copied.header, copied.payload, key)
+            payload = self._payload(self._arena, offset, encoded.header.length, lease)
+            if encoded.header.matches(payload):
+                return decode_verified(encoded.header, payload, key)
         reply = self._ask(Message("reread", [[key]]))
         return decode(unpack_values([key], reply.segments)[key], key)
 
+    def _payload(self, arena: ArenaView, offset: int, length: int, lease: int) -> bytes | memoryview:
+        if lease == NO_LEASE or self._line is None:
+            return arena.read(offset, length)
+        view: Any = arena.view(offset, length)
+        self._line.bind(view, lease)
+        return memoryview(view)
+
     def _ask(self, request: Message, patience: int = 1) -> Message:
-        connection = self._connection()
+        connection, reply = self._answered(self._connection(), request, patience)
+        self._idle.append(connection)
+        raise_error(reply)
+        return reply
+
+    def _answered(self, connection: socket.socket, request: Message, patience: int) -> tuple[socket.socket, Message]:
         try:
             connection.settimeout(self._timeout)
             send(connection, request)
-            reply = receive(connection, self._timeout * patience, self._timeout)
+            return connection, receive(connection, self._timeout * patience, self._timeout)
         except TimeoutError as error:
             connection.close()
             raise StoreUnavailableError(
@@ -181,9 +202,6 @@ class OwnerClient(TieredStore):
         except OSError as error:
             connection.close()
             raise self._lost(str(error)) from error
-        self._idle.append(connection)
-        raise_error(reply)
-        return reply
 
     def _connection(self) -> socket.socket:
         if self._pid != os.getpid():  # a forked child must not talk into the parent's connections

@@ -32,11 +32,12 @@ from aura.tiers.arena import Arena, open_arena
 from aura.tiers.copies import ArenaTier, DeviceTier, FastTier, ProcessTier
 from aura.tiers.disk import Disk
 from aura.tiers.errors import StorageError, StoreClosedError, StoreError
+from aura.tiers.leases import Leases
 from aura.tiers.local import DATABASE, LocalStore
 from aura.tiers.pressure import MemoryWatch
 from aura.tiers.redis_pool import RedisTier
 from aura.tiers.store import TierBudgets
-from aura.tiers.wire import error_message, receive, send
+from aura.tiers.wire import Message, error_message, receive, send
 
 logger = logging.getLogger(__name__)
 
@@ -134,6 +135,7 @@ class Server:
         """Bind. Only the holder of the store's lock does this, so a socket that is there is a dead owner's."""
         self.path = path
         self._store = store
+        self._leases = Leases()
         self._timeout = timeout_seconds
         self._address: Address | None = None
         self._connections: set[socket.socket] = set()
@@ -196,8 +198,14 @@ class Server:
         try:
             while True:
                 request = receive(connection, None, self._timeout)
+                if request.name == "look":
+                    client = self._leases.admit()
+                    send(connection, Message("look", [[client]]))
+                    self._leases.listen(client, connection)
+                    return
+                address = json.dumps(asdict(self._address)) if self._address else ""
                 try:
-                    reply = answer(self._store, json.dumps(asdict(self._address)) if self._address else "", request)
+                    reply = answer(self._store, address, self._leases, request)
                 except StoreClosedError:
                     return
                 except StoreError as error:
