@@ -46,7 +46,7 @@ def answer(store: LocalStore, address: str, leases: Leases, request: Message) ->
 
 
 def _get(store: LocalStore, leases: Leases, request: Message) -> Message:
-    """Rows [client], then [key]; reply: rows [arena offset or IN_BODY, lease], segments header and payload or nothing."""
+    """Rows [client], then [key]; reply: rows [arena offset or IN_BODY, lease], segments header, payload or nothing."""
     (client,), *keys = request.rows
     rows: list[list[Any]] = []
     values = []
