@@ -1,0 +1,94 @@
+"""The cycle of layer-cyclic access: the layers of a model are read in the same order for every token.
+
+When an object of such a pattern is read again, it is a whole number of cycles later. The expected wait is the rest of
+the present cycle and one more cycle for each that is expected to pass without a read; the chance of a read in a cycle is
+the mean of a short and a long moving average. That the access to experts is cyclic rather than recent is from SpecMD
+(arXiv 2602.03921); the two averages are from ARMS (arXiv 2508.04417).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aura.tiers.online.costs import Floats, Rows
+from aura.tiers.online.history import LONG, SHORT, History
+
+SHORT_WEIGHT = 0.3
+"""Of the short average in their mean."""
+GAPS = 1024
+"""Latest gaps in which a cycle is looked for, each time that so many have come."""
+SHORTEST, LONGEST = 32, 1 << 16
+"""Cycles that are looked for, in reads."""
+BINS_PER_OCTAVE = 16
+SLACK = 64
+"""A read may come this part of a cycle too early or too late: within a layer the order changes."""
+LEAST_AGREEMENT = 0.5
+"""Share of the gaps that have to be whole cycles; 2 / SLACK of them are by chance."""
+
+
+class Cycle:
+    """Finds the cycle, and says what it promises.
+
+    Attributes:
+        length: In reads; None as long as there is none.
+    """
+
+    def __init__(self) -> None:
+        self.length: float | None = None
+        self._gaps: list[Rows] = []
+        self._count = 0
+
+    def note(self, gaps: Rows) -> None:
+        """Take note of gaps between two reads of an object, in order."""
+        fitting = gaps[(gaps >= SHORTEST) & (gaps <= LONGEST)]
+        self._gaps.append(fitting)
+        self._count += len(fitting)
+        if self._count >= GAPS:
+            self.length = find_cycle(np.concatenate(self._gaps)[-GAPS:].astype(np.float64))
+            self._gaps, self._count = [], 0
+
+    def wait(self, history: History, rows: Rows) -> Floats:
+        """float64[n], expected reads until each object is read."""
+        assert self.length is not None
+        rest, chance = self._rest(history, rows)
+        found: Floats = rest + self.length * (1 / chance - 1)
+        return found
+
+    def advantages(self, history: History, rows: Rows, rents: Floats) -> Floats:
+        """float64[k - 1, n], reads saved by holding each object for as many cycles as its chance is known for.
+
+        Args:
+            history: The rows.
+            rows: int64[n], which ones.
+            rents: float64[k - 1], of each fast tier, in reads for each read of anything.
+        """
+        assert self.length is not None
+        _, chance = self._rest(history, rows)
+        found: Floats = (chance - rents[:, None] * self.length) / LONG
+        return found
+
+    def _rest(self, history: History, rows: Rows) -> tuple[Floats, Floats]:
+        """What is left of the cycle that each object may be read at the end of, and the chance that it is."""
+        assert self.length is not None
+        ages = (history.now - history.last[rows]).astype(np.float64)
+        slack = self.length / SLACK
+        missed = np.floor(np.maximum(ages - slack, 0) / self.length)
+        short = history.short[rows] * (1 - SHORT) ** missed
+        long = history.long[rows] * (1 - LONG) ** missed
+        chance = np.maximum(SHORT_WEIGHT * short + (1 - SHORT_WEIGHT) * long, 1e-9)
+        return np.maximum(self.length * (missed + 1) + slack - ages, 1), chance
+
+
+def find_cycle(gaps: Floats) -> float | None:
+    """The length that enough gaps are a multiple of, give or take a part in `SLACK`; None when there is none.
+
+    Args:
+        gaps: float64[n], gaps between two reads of the same object, each `SHORTEST` or more.
+    """
+    bins = (BINS_PER_OCTAVE * np.log2(gaps)).astype(np.int64)
+    counts = np.bincount(bins)
+    pairs = counts + np.append(counts[1:], 0)
+    best = int(pairs.argmax())
+    cycle = float(np.median(gaps[(bins == best) | (bins == best + 1)]))
+    agreement = np.mean(np.abs(gaps - cycle * np.maximum(np.round(gaps / cycle), 1)) <= cycle / SLACK)
+    return cycle if agreement >= LEAST_AGREEMENT else None

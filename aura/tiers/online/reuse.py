@@ -1,0 +1,172 @@
+"""What it is worth to have an object in a fast tier, by its class and its age, learned from all reads.
+
+The reuse is estimated by hazard rates per class and age, with reads that are still awaited as censored (E. L. Kaplan,
+P. Meier, "Nonparametric estimation from incomplete observations", JASA 53, 1958). The classes are those of `History`;
+that age and class tell the chance of a hit is from N. Beckmann, H. Chen, A. Cidon, "LHD: improving cache hit rate by
+maximizing hit density", NSDI 2018.
+
+Room in a tier has a rent. The advantage of an object that is there over one that is not is, in reads that are saved, the
+chance of a read less the rent, and then the advantage that it has after that. It never falls below 0, since to drop a
+copy is free, and never exceeds the price of a move, for which the object could come back. That is a game of stopping
+with two obstacles (E. Dynkin, 1969), solved here by going back in age, class by class. A move to the tier pays for itself
+when the advantage reaches the price. The rent is where those that are worth the room fill it: the price of the capacity
+in the sense of P. Whittle, "Restless bandits", Journal of Applied Probability 25, 1988.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aura.tiers.online.costs import Floats, Rows
+from aura.tiers.online.history import CLASSES, HASHES, MEMORY, OCTAVES, History
+
+AGES_PER_OCTAVE = 2
+AGES = OCTAVES * AGES_PER_OCTAVE
+PRIOR = 16.0
+"""Reads that the experience of the wider class counts for."""
+FADING = 0.9
+"""Weight of past experience when it is learned anew."""
+LEARN_FIRST, LEARN_EVERY = 1024, 16384
+"""Reads until the first time of learning, and between two later; in between the pause doubles."""
+STEPS, MOST_STEP = 4, 2.0
+"""Steps towards the solution each time, and the most by which one changes the rent."""
+LEAST_RENT = 1e-9
+REMEMBERED = 5
+"""An object that was not read while so many times the objects of fast memory were is no longer awaited."""
+
+
+class Reuse:
+    """Learns from what `History.fold` returns.
+
+    Attributes:
+        advantage: float32[k - 1, CLASSES, AGES], of having an object in each fast tier in place of L3, in reads that are
+            saved; below 0 where it is better dropped, and above the price where it pays to bring it there.
+        prices: float64[k - 1], of a move from L3 to each fast tier, in reads.
+        rents: float64[k - 1], of an object's room in each fast tier, in reads for each read of anything.
+    """
+
+    def __init__(self, prices: Floats) -> None:
+        self.prices = prices
+        self.rents = np.full(len(prices), LEAST_RENT)
+        self.advantage = np.zeros((len(prices), CLASSES, AGES), dtype=np.float32)
+        self._reads = np.zeros(CLASSES * AGES, dtype=np.float32)
+        self._lost = np.zeros(CLASSES * AGES, dtype=np.float32)
+        self._learned_at = 0
+
+    def cells(self, history: History, rows: Rows) -> Rows:
+        """int64[n], where each object is in a raveled table, by class and present age; below 0 if it was never read."""
+        found: Rows = history.kind[rows] * np.int64(AGES) + age_bins(history.now - history.last[rows])
+        return found
+
+    def advantages(self, history: History, rows: Rows) -> Floats:
+        """float64[k - 1, n], the advantage of each object now; 0 for one that was never read."""
+        cells = self.cells(history, rows)
+        found: Floats = np.where(cells >= 0, self.advantage.reshape(len(self.prices), -1)[:, cells], 0.0)
+        return found
+
+    def note(self, kinds: Rows, gaps: Rows) -> None:
+        """Take note of gaps that ended, and of the class that the object was in."""
+        np.add.at(self._reads, kinds * AGES + age_bins(gaps), np.float32(1))
+
+    def due(self, now: int) -> bool:
+        """Whether it is time to learn."""
+        return now - self._learned_at >= min(max(LEARN_FIRST, self._learned_at), LEARN_EVERY)
+
+    def learn(self, history: History, sample: Rows, share: float, capacities: NDArray[np.int64]) -> None:
+        """Make the tables anew.
+
+        Args:
+            history: The rows.
+            sample: int64[m], rows of a sample of the objects.
+            share: Chance of an object to be in the sample.
+            capacities: int64[k - 1], bytes of the fast tiers.
+        """
+        last = history.last[sample]
+        rows, last = sample[last >= 0], last[last >= 0]
+        sizes = history.size[rows]
+        held = float(capacities.sum()) / max(float(sizes.mean()), 1) if len(rows) else 1
+        remembered = max(1, round(REMEMBERED * held * share))
+        oldest = int(np.partition(last, -remembered)[-remembered]) if remembered < len(last) else 0
+        elapsed = history.now - self._learned_at
+        cells = self.cells(history, rows)
+        awaited = np.bincount(cells[last >= oldest], minlength=CLASSES * AGES) / share
+        gone = cells[(last < oldest) & (last >= oldest - elapsed)]
+        self._lost += (np.bincount(gone, minlength=CLASSES * AGES) / share).astype(np.float32)
+        hazards = _hazards(*(each.reshape(CLASSES, AGES) for each in (self._reads, self._lost + awaited)))
+        room = np.cumsum(capacities) * share
+        for tier, price in enumerate(self.prices):
+            for _ in range(STEPS):
+                solved = _advantage(hazards, self.advantage[tier], price, self.rents[tier])
+                wanted = float(sizes[solved.ravel()[cells] > price / 2].sum())
+                step = float(np.clip(np.sqrt(max(wanted, 1) / room[tier]), 1 / MOST_STEP, MOST_STEP))
+                self.rents[tier] = max(LEAST_RENT, self.rents[tier] * step)
+                self.advantage[tier] = solved
+        self._reads *= np.float32(FADING)
+        self._lost *= np.float32(FADING)
+        self._learned_at = history.now
+
+
+EDGES = np.concatenate([[0.0], 2.0 ** (np.arange(1, AGES + 1) / AGES_PER_OCTAVE)])
+"""float64[AGES + 1], between which ages a bin lies."""
+
+
+def age_bins(ages: Rows) -> Rows:
+    """int64[n], the bin of each age in reads."""
+    found: Rows = np.minimum(AGES_PER_OCTAVE * np.log2(np.maximum(ages, 1)), AGES - 1).astype(np.int64)
+    return found
+
+
+def _at_risk(reads: NDArray[np.floating], censored: NDArray[np.floating]) -> NDArray[np.floating]:
+    """[..., AGES], how many came to each age; those that left within it count half."""
+    came: NDArray[np.floating] = np.flip(np.cumsum(np.flip(reads + censored, axis=-1), axis=-1), axis=-1) - censored / 2
+    return came
+
+
+def _hazards(reads: NDArray[np.floating], censored: NDArray[np.floating]) -> NDArray[np.floating]:
+    """[CLASSES, AGES], the chance of a read in each bin of age for what came to it.
+
+    A class with little experience leans on all classes with its average gap, and these on all objects.
+    """
+    shape = (OCTAVES, OCTAVES + 1, AGES)
+    all_reads, all_censored = reads.sum(axis=0), censored.sum(axis=0)
+    overall = all_reads / np.maximum(_at_risk(all_reads, all_censored), 1)
+    typical_reads, typical_censored = (each[1:].reshape(shape).sum(axis=0) for each in (reads, censored))
+    typical = (typical_reads + PRIOR * overall) / (_at_risk(typical_reads, typical_censored) + PRIOR)
+    wider = np.concatenate([overall[None], np.tile(typical, (OCTAVES, 1))])
+    hazards = (reads + PRIOR * wider) / (_at_risk(reads, censored) + PRIOR)
+    return np.clip(hazards, 0, 1 - 1e-6)
+
+
+def _after_read() -> Rows:
+    """int64[CLASSES, AGES], the class after a read of an object of each class at each age."""
+    logarithms = (np.arange(AGES) + 0.5) / AGES_PER_OCTAVE
+    last_gap = np.minimum(logarithms, OCTAVES - 1).astype(np.int64)
+    earlier, typical = np.divmod(np.arange(CLASSES - 1), OCTAVES + 1)
+    average = np.where(typical == OCTAVES, earlier, typical)[:, None] + 0.5
+    now_typical = np.minimum(MEMORY * average + (1 - MEMORY) * logarithms, OCTAVES - 1).astype(np.int64)
+    first = 1 + last_gap * (OCTAVES + 1) + OCTAVES
+    return np.concatenate([first[None], 1 + last_gap * (OCTAVES + 1) + now_typical])
+
+
+AFTER_READ = _after_read().astype(np.int16)
+
+
+def _advantage(
+    hazards: NDArray[np.floating], before: NDArray[np.float32], price: float, rent: float
+) -> NDArray[np.float32]:
+    """float32[CLASSES, AGES], one step towards the solution, from the one before: ages backwards, after reads as it was."""
+    widths = np.diff(EDGES)
+    fresh = np.clip(before[:, 0], 0, price)
+    now = hazards * (1 + fresh[AFTER_READ]) - rent * widths * (1 - hazards / 2)
+    found = np.empty_like(before)
+    later = np.zeros(CLASSES)
+    for age in range(AGES - 1, -1, -1):
+        found[:, age] = now[:, age] + (1 - hazards[:, age]) * later
+        later = np.clip(found[:, age], 0, price)
+    return found
+
+
+def sampled_below(share: float) -> int:
+    """The hash below which an object is in a sample of such a share."""
+    return round(min(1.0, share) * HASHES)
