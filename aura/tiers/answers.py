@@ -120,6 +120,13 @@ def _relieve(store: LocalStore, request: Message) -> Message:
     return Message("relieve", [[store.relieve(Tier(tier), size)]])
 
 
+def _steered(store: LocalStore, request: Message) -> Message:
+    """One row, or none."""
+    del request
+    state = store.steered()
+    return Message("steered", [] if state is None else [list(astuple(state))])
+
+
 def _access_log(store: LocalStore, request: Message) -> Message:
     del request
     access = store.access_log()
@@ -168,6 +175,7 @@ _ANSWERS: dict[str, Callable[[LocalStore, Message], Message]] = {
     "pin": _pin,
     "unpin": _unpin,
     "relieve": _relieve,
+    "steered": _steered,
     "access_log": _access_log,
     "operations": _operations,
     "trim_access_log": _trim_access_log,

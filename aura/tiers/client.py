@@ -26,7 +26,7 @@ from aura.tiers.errors import StoreUnavailableError
 from aura.tiers.keys import check_keys
 from aura.tiers.leases import NO_LEASE, LeaseLine
 from aura.tiers.owner import Address, read_address
-from aura.tiers.store import Access, Entry, MoveReport, Operations, Tier, TieredStore, TierState
+from aura.tiers.store import Access, Entry, MoveReport, Operations, Steered, Tier, TieredStore, TierState
 from aura.tiers.values import Part
 from aura.tiers.wire import Message, Row, pack_values, raise_error, receive, send, unpack_values
 
@@ -126,6 +126,14 @@ class OwnerClient(TieredStore):
     def relieve(self, tier: Tier, size: int) -> int:
         """See `TieredStore.relieve`."""
         return int(self._ask(Message("relieve", [[str(tier), size]]), LONG_CALL).rows[0][0])
+
+    def steered(self) -> Steered | None:
+        """See `TieredStore.steered`."""
+        rows = self._ask(Message("steered")).rows
+        if not rows:
+            return None
+        following, switches, reads, objects, seconds, short = rows[0]
+        return Steered(following, switches, reads, objects, seconds, None if short is None else (short[0], short[1]))
 
     def access_log(self) -> Access:
         """See `TieredStore.access_log`."""

@@ -31,7 +31,7 @@ from aura.tiers.errors import (
 from aura.tiers.index import Index
 from aura.tiers.keys import check_keys
 from aura.tiers.moving import held_tier, move
-from aura.tiers.store import Access, Entry, MoveReport, Operation, Operations, Tier, TieredStore, TierState
+from aura.tiers.store import Access, Entry, MoveReport, Operation, Operations, Steered, Tier, TieredStore, TierState
 from aura.tiers.timing import time_gets, time_puts
 from aura.tiers.upkeep import Upkeep
 from aura.tiers.values import Part
@@ -192,6 +192,11 @@ class LocalStore(Index, TieredStore):
         """See `TieredStore.relieve`."""
         self.check_open()
         return self.upkeep.relieve(tier, size)
+
+    def steered(self) -> Steered | None:
+        """See `TieredStore.steered`."""
+        self.check_open()
+        return self.upkeep.steered()
 
     def access_log(self) -> Access:
         """See `TieredStore.access_log`."""

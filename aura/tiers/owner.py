@@ -86,7 +86,7 @@ def own(directory: Path, budgets: TierBudgets, device: str | None, timeout_secon
         server.start(address)
         _OWNED[store] = (lock, server)
         stack.callback(_OWNED.pop, store)
-        store.upkeep.start(budgets.background_bytes_per_second)
+        store.upkeep.start(budgets.background_bytes_per_second, online=budgets.online)
         stack.callback(store.upkeep.stop)
         store.closing = stack.pop_all()
     return store

@@ -19,7 +19,7 @@ from aura.tiers.client import OwnerClient, OwnerLostError
 from aura.tiers.errors import StorageError, StoreClosedError, StoreUnavailableError
 from aura.tiers.local import LocalStore
 from aura.tiers.owner import own
-from aura.tiers.store import Access, Entry, MoveReport, Operations, Tier, TierBudgets, TieredStore, TierState
+from aura.tiers.store import Access, Entry, MoveReport, Operations, Steered, Tier, TierBudgets, TieredStore, TierState
 from aura.tiers.values import Part
 
 Result = TypeVar("Result")
@@ -180,6 +180,10 @@ class RemoteStore(TieredStore):
     def relieve(self, tier: Tier, size: int) -> int:
         """See `TieredStore.relieve`."""
         return self._call(lambda store: store.relieve(tier, size))
+
+    def steered(self) -> Steered | None:
+        """See `TieredStore.steered`."""
+        return self._call(lambda store: store.steered())
 
     def access_log(self) -> Access:
         """See `TieredStore.access_log`."""

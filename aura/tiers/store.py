@@ -148,6 +148,28 @@ class Operations:
 
 
 @dataclass(frozen=True, slots=True)
+class Steered:
+    """What the online layer does.
+
+    Attributes:
+        following: Name of the eviction policy that did best on a sample of the keys.
+        switches: How often another one was taken up.
+        reads: Reads that it took in.
+        objects: Objects that it knows.
+        seconds: CPU seconds that it used.
+        short_of_cycle: (bytes of fast memory, bytes of one cycle) when objects are read in turn and the former are
+            fewer; else None.
+    """
+
+    following: str
+    switches: int
+    reads: int
+    objects: int
+    seconds: float
+    short_of_cycle: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
 class MoveReport:
     """What a `move` did.
 
@@ -196,6 +218,7 @@ class TierBudgets:
         warm_pool: The Redis server that L2 is in; None: shared memory of this machine.
         background_bytes_per_second: Cap on what prefetching and the online layer move, so that they leave the memory's
             bandwidth to others; zero is no cap.
+        online: The online layer moves objects as they are read.
     """
 
     device_bytes: int = 0
@@ -203,6 +226,7 @@ class TierBudgets:
     arena_bytes: int = 64 * MIB
     warm_pool: RedisAddress | None = None
     background_bytes_per_second: int = 1024 * MIB
+    online: bool = False
 
     def __post_init__(self) -> None:
         for name in ("device_bytes", "process_bytes", "arena_bytes", "background_bytes_per_second"):
@@ -332,6 +356,10 @@ class TieredStore(ABC):
         Raises:
             TierAbsentError: The store has no such tier.
         """
+
+    @abstractmethod
+    def steered(self) -> Steered | None:
+        """What the online layer does; None where it is off, or has not begun yet."""
 
     @abstractmethod
     def access_log(self) -> Access:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from aura.tiers.copies import DeviceTier, ProcessTier
 from aura.tiers.errors import StoreError
 from aura.tiers.moving import held_tier, move
-from aura.tiers.store import Tier
+from aura.tiers.steering import Steering
+from aura.tiers.store import Steered, Tier
 
 if TYPE_CHECKING:
     from aura.tiers.local import LocalStore
@@ -42,10 +43,15 @@ class Bucket:
 
     def room(self) -> bool:
         """Whether anything may be moved now."""
+        return self.left > 0
+
+    @property
+    def left(self) -> float:
+        """Bytes that may be moved now; not above zero after a large object."""
         now = self._clock()
         self._left = min(float(self._rate), self._left + (now - self._filled) * self._rate)
         self._filled = now
-        return self._rate == 0 or self._left > 0
+        return self._left if self._rate else float("inf")
 
     def take(self, size: int) -> None:
         """Count what was moved; a large object may go beyond what was left, and the next waits the longer."""
@@ -64,11 +70,14 @@ class Upkeep:
         self._thread: threading.Thread | None = None
         self._bucket = Bucket(0)
         self._position = 0
+        self._online = False
+        self._steering: Steering | None = None
         self._last_read = np.zeros(0, dtype=np.int64)
 
-    def start(self, bytes_per_second: int) -> None:
-        """Begin, with a cap on the bytes that are moved in the background (0: none)."""
+    def start(self, bytes_per_second: int, *, online: bool) -> None:
+        """Begin, with a cap on the bytes that are moved in the background (0: none), with the online layer or not."""
         self._bucket = Bucket(bytes_per_second)
+        self._online = online
         self._thread = threading.Thread(target=self._run, name="aura-store-upkeep", daemon=True)
         self._thread.start()
 
@@ -89,7 +98,7 @@ class Upkeep:
     def round(self) -> None:
         """One round of everything."""
         self._store.fold()
-        self._listen()
+        ids = self._listen()
         self._mind_memory()
         while self._bucket.room() and (chunk := self._next_chunk()):
             self._make_room(chunk)
@@ -97,6 +106,12 @@ class Upkeep:
             self._bucket.take(report.bytes_moved)
             for key, reason in report.refused:
                 logger.debug("%r was not moved to %s: %s", key, chunk[key], reason)
+        if self._online:
+            self._steer(ids)
+
+    def steered(self) -> Steered | None:
+        """See `TieredStore.steered`."""
+        return None if self._steering is None else self._steering.state()
 
     def coldest(self, tier: Tier) -> list[str]:
         """Unpinned objects of a tier, those first that were not read for longest."""
@@ -168,11 +183,21 @@ class Upkeep:
                 *(tight.where, tight.used_bytes, tight.limit_bytes, freed),
             )
 
-    def _listen(self) -> None:
+    def _steer(self, ids: NDArray[np.int32]) -> None:
+        if self._steering is None:
+            self._steering = Steering(self._store)
+        moves = self._steering.moves(ids, self._bucket.left)
+        if moves:
+            report = move(self._store, moves)
+            self._bucket.take(report.bytes_moved)
+            self._steering.done(moves, report)
+
+    def _listen(self) -> NDArray[np.int32]:
         before = self._position
         ids, self._position = self._store.accesses_after(before)
         if len(ids):
             self._remember(ids, self._position)
+        return ids
 
     def _remember(self, ids: NDArray[np.int32], position: int) -> None:
         if ids.max() >= len(self._last_read):
