@@ -33,8 +33,7 @@ def move(store: LocalStore, targets: Mapping[str, Tier]) -> MoveReport:
     start = time.perf_counter()
     falling, rising = _demotions_first(store, targets)
     moved = [_moved(store, key, Tier(targets[key])) for key in falling]
-    size = sum(record.header.length for key in rising if (record := store.records.get(key)) is not None)
-    if len(rising) > 1 and size >= PARALLEL_BYTES * len(rising):
+    if _gains_by_threads(store, targets, rising):
         rising = [*rising[::2], *rising[1::2]]
         halves = rising[: (len(rising) + 1) // 2], rising[(len(rising) + 1) // 2 :]
         with ThreadPoolExecutor(2, "aura-store-move") as threads:
@@ -52,6 +51,16 @@ def move(store: LocalStore, targets: Mapping[str, Tier]) -> MoveReport:
             (key, reason) for key, (_, _, _, reason) in zip([*falling, *rising], moved, strict=True) if reason
         ),
     )
+
+
+def _gains_by_threads(store: LocalStore, targets: Mapping[str, Tier], rising: Sequence[str]) -> bool:
+    """Whether copies are large, and made without the interpreter: into the arena or a device, not into L1."""
+    sizes = [
+        record.header.length
+        for key in rising
+        if targets[key] != Tier.L1 and (record := store.records.get(key)) is not None
+    ]
+    return len(sizes) > 1 and sum(sizes) >= PARALLEL_BYTES * len(rising)
 
 
 def copy_into(held: FastTier, record: Record, payload: bytes | memoryview) -> Record:
