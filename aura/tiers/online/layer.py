@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from aura.tiers.online.costs import CostTable, Moves, Rows, TierCosts
 from aura.tiers.online.cycle import Cycle
 from aura.tiers.online.history import History
-from aura.tiers.online.placing import Placement, offers
+from aura.tiers.online.placing import Placement, movable, offers
 from aura.tiers.online.policies import NAMES, Knowledge, Recency
 from aura.tiers.online.reuse import Reuse
 from aura.tiers.online.shadows import SHADOW_OBJECTS, Shadows
@@ -116,7 +116,7 @@ class OnlineLayer:
         if self._known.reuse.due(history.now):
             self._learn()
         self._placement.policy.read(folded.rows, folded.counts)
-        offered = offers(self._common, history, self._costs, folded.rows)
+        offered = offers(self._common, history, self._costs, movable(history, folded.rows))
         self._shadows.after(folded.rows, folded.counts, offered)
         self._touched = np.union1d(self._touched, folded.rows) if len(self._touched) else folded.rows
         if self._shadows.choose():
@@ -134,11 +134,13 @@ class OnlineLayer:
         Returns:
             Moves, in an order in which no tier ever holds more than its capacity.
         """
-        offered = offers(self._placement.policy, self._known.history, self._costs, self._touched)
+        history = self._known.history
+        rows = movable(history, self._touched)
+        offered = offers(self._placement.policy, history, self._costs, rows)
         planned = self._placement.plan(offered, most_bytes)
         self._touched = self._touched[:0]
         names = self._costs.tiers
-        ids = self._known.history.ids(planned.rows)
+        ids = history.ids(planned.rows)
         return Moves(ids, tuple(names[target] for target in planned.targets.tolist()), planned.bytes)
 
     def placed(self, ids: NDArray[np.int32], tiers: Sequence[Tier], sizes: ArrayLike) -> None:

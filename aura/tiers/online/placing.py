@@ -19,7 +19,7 @@ from aura.tiers.online.costs import CostTable, Floats, Rows
 from aura.tiers.online.history import ONCE, History, lengthened
 from aura.tiers.online.policies import Mask, Recency, S3Fifo
 
-POOL = 4096
+POOL = 1024
 """Objects of a tier that are ranked for each plan; in a larger tier those that ranked lowest some time ago."""
 CHANCES = 4
 """Times that second chances are given before victims are taken as they come."""
@@ -44,10 +44,10 @@ class Planned:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Offers:
-    """Objects that may be moved after a batch, and what each tier offers them.
+    """Objects, and what each tier offers them.
 
     Attributes:
-        rows: int64[n], each once, none of them pinned or read only once.
+        rows: int64[n], each once.
         sizes: int64[n], bytes.
         saved: float64[k - 1, n], seconds to be saved by having each in a fast tier in place of L3, its rent paid.
     """
@@ -61,11 +61,15 @@ class Offers:
         return Offers(self.rows[chosen], self.sizes[chosen], self.saved[:, chosen])
 
 
-def offers(policy: Recency, history: History, costs: CostTable, touched: Rows) -> Offers:
-    """What the tiers offer to those that were just read, by what a policy expects."""
-    rows = touched[(history.kind[touched] > ONCE) & ~history.pinned[touched]]
+def offers(policy: Recency, history: History, costs: CostTable, rows: Rows) -> Offers:
+    """What the tiers offer to objects, by what a policy expects of them."""
     sizes = history.size[rows]
     return Offers(rows, sizes, policy.advantages(rows) * costs.differences(sizes))
+
+
+def movable(history: History, touched: Rows) -> Rows:
+    """Those of the rows that may be moved: not pinned, and not read only once."""
+    return touched[(history.kind[touched] > ONCE) & ~history.pinned[touched]]
 
 
 @dataclass(eq=False, slots=True)
@@ -150,7 +154,7 @@ class Placement:
         """Plan moves after a batch of reads, and take them as made.
 
         Args:
-            offered: What the tiers offer to those that were read, by what this policy expects.
+            offered: What the tiers offer to those that were read, as far as they are `movable`, by this policy.
             most_bytes: Bytes that may be copied.
         """
         durable = self._durable
@@ -174,6 +178,8 @@ class Placement:
                 self.tier[leaving.rows] = durable
                 source = np.full(len(leaving.rows), tier, dtype=np.int8)
                 displaced = _Arrivals(leaving, source, np.full_like(source, durable)).beside(displaced)
+        if not any(len(each.source) for each in (displaced, *moved)):
+            return Planned(offered.rows[:0], before[:0], offered.rows[:0], 0.0)
         return self._made(moved, displaced)
 
     def _exchange(self, tier: int, arrivals: _Arrivals, most_bytes: float) -> tuple[_Arrivals, Offers]:
@@ -200,7 +206,7 @@ class Placement:
         paying, count = paying[count <= len(pool)], count[count <= len(pool)]
         if not len(paying):
             return arrivals.taken(paying), nobody
-        victims = self._offers(pool[: int(count[-1])])
+        victims = offers(self.policy, self._history, self._costs, pool[: int(count[-1])])
         lost = np.concatenate([[0.0], np.cumsum(np.maximum(victims.saved[tier], 0))])
         net = np.cumsum(gain[paying]) - lost[count]
         best = int(net.argmax())
@@ -216,10 +222,6 @@ class Placement:
             gain[here] -= np.maximum(arrivals.offers.saved[slower, here], 0)
         found: Floats = gain - self._costs.move(arrivals.source, tier, arrivals.offers.sizes)
         return found
-
-    def _offers(self, rows: Rows) -> Offers:
-        sizes = self._history.size[rows]
-        return Offers(rows, sizes, self.policy.advantages(rows) * self._costs.differences(sizes))
 
     def _victims(self, tier: int, wanted: int) -> Rows:
         """Objects of a tier in the order in which they go, enough for so many bytes if the pool has them."""
@@ -239,7 +241,7 @@ class Placement:
             return held[~history.pinned[held]]
         pool = self._pools[tier]
         pool = pool[(self.tier[pool] == tier) & ~history.pinned[pool]]
-        if len(pool) < POOL // 2 or history.now - self._pooled_at[tier] > len(held) // 2:
+        if len(pool) < POOL // 2 or history.now - self._pooled_at[tier] > 4 * len(held):
             movable = held[~history.pinned[held]]
             keep = self.policy.keep(movable)
             pool = movable[np.argpartition(keep, POOL)[:POOL]] if len(movable) > POOL else movable
@@ -256,8 +258,6 @@ class Placement:
         targets = np.arange(-1, durable, dtype=np.int8)
         targets[0] = durable
         target = np.repeat(targets, [len(each.source) for each in parts])
-        if not len(rows):
-            return Planned(rows, target, rows, 0.0)
         sizes = np.concatenate([each.offers.sizes for each in parts])
         seconds = 0.0
         for tier, entering in enumerate(moved):

@@ -51,8 +51,13 @@ class Recency:
         return self.keep(rows) > self.keep(victims)
 
     @property
+    def idle(self) -> bool:
+        """Whether it has nothing to say of its own for the time being, and is LRU."""
+        return False
+
+    @property
     def shares(self) -> bool:
-        """Whether its `advantages` are those of most policies, so that they need not be computed again."""
+        """Whether its `advantages` are those of `Reuse`, as those of most policies are."""
         return True
 
     def advantages(self, rows: Rows) -> Floats:
@@ -137,16 +142,6 @@ class S3Fifo(Recency):
             self._entered, self._reads = lengthened(self._entered, rows, 0), lengthened(self._reads, rows, 0)
 
 
-class HitDensity(Recency):
-    """Whoever promises the most reads for the time and the bytes; see `reuse`."""
-
-    name = "hit-density"
-
-    def keep(self, rows: Rows) -> Floats:
-        """As `Recency.keep`."""
-        return self.advantages(rows)[0] / self._known.history.size[rows]
-
-
 class CycleAware(Recency):
     """The inverse of the expected wait where access is cyclic, and LRU where it is not; see `cycle`."""
 
@@ -155,22 +150,27 @@ class CycleAware(Recency):
     def keep(self, rows: Rows) -> Floats:
         """As `Recency.keep`."""
         known = self._known
-        if known.cycle.length is None:
+        if self.idle:
             return super().keep(rows)
         return 1 / (known.cycle.wait(known.history, rows) * known.history.size[rows])
 
     @property
+    def idle(self) -> bool:
+        """As `Recency.idle`."""
+        return self._known.cycle.length is None
+
+    @property
     def shares(self) -> bool:
         """As `Recency.shares`."""
-        return self._known.cycle.length is None
+        return self.idle
 
     def advantages(self, rows: Rows) -> Floats:
         """As `Recency.advantages`."""
         known = self._known
-        if known.cycle.length is None:
+        if self.idle:
             return super().advantages(rows)
         return known.cycle.advantages(known.history, rows, known.reuse.rents)
 
 
-POLICIES = (Recency, S3Fifo, TinyLfu, HitDensity, CycleAware)
+POLICIES = (Recency, S3Fifo, TinyLfu, CycleAware)
 NAMES = tuple(each.name for each in POLICIES)

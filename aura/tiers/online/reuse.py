@@ -27,7 +27,7 @@ PRIOR = 16.0
 """Reads that the experience of the wider class counts for."""
 FADING = 0.9
 """Weight of past experience when it is learned anew."""
-LEARN_FIRST, LEARN_EVERY = 1024, 16384
+LEARN_FIRST, LEARN_EVERY = 1024, 8192
 """Reads until the first time of learning, and between two later; in between the pause doubles."""
 STEPS, MOST_STEP = 4, 2.0
 """Steps towards the solution each time, and the most by which one changes the rent."""
@@ -93,15 +93,15 @@ class Reuse:
         awaited = np.bincount(cells[last >= oldest], minlength=CLASSES * AGES) / share
         gone = cells[(last < oldest) & (last >= oldest - elapsed)]
         self._lost += (np.bincount(gone, minlength=CLASSES * AGES) / share).astype(np.float32)
-        hazards = _hazards(*(each.reshape(CLASSES, AGES) for each in (self._reads, self._lost + awaited)))
+        reads, lost = (each.reshape(CLASSES, AGES) for each in (self._reads, self._lost + awaited.astype(np.float32)))
+        known = np.flatnonzero((reads + lost).any(axis=1))
+        hazards = _hazards(reads, lost)[known]
         room = np.cumsum(capacities) * share
-        for tier, price in enumerate(self.prices):
-            for _ in range(STEPS):
-                solved = _advantage(hazards, self.advantage[tier], price, self.rents[tier])
-                wanted = float(sizes[solved.ravel()[cells] > price / 2].sum())
-                step = float(np.clip(np.sqrt(max(wanted, 1) / room[tier]), 1 / MOST_STEP, MOST_STEP))
-                self.rents[tier] = max(LEAST_RENT, self.rents[tier] * step)
-                self.advantage[tier] = solved
+        for _ in range(STEPS):
+            self.advantage[:, known] = _advantage(hazards, self.advantage[:, :, 0], known, self.prices, self.rents)
+            worthy = self.advantage.reshape(len(self.prices), -1)[:, cells] > self.prices[:, None] / 2
+            step = np.sqrt(np.maximum(worthy @ sizes, 1) / room)
+            self.rents = np.maximum(LEAST_RENT, self.rents * np.clip(step, 1 / MOST_STEP, MOST_STEP))
         self._reads *= np.float32(FADING)
         self._lost *= np.float32(FADING)
         self._learned_at = history.now
@@ -149,22 +149,35 @@ def _after_read() -> Rows:
     return np.concatenate([first[None], 1 + last_gap * (OCTAVES + 1) + now_typical])
 
 
-AFTER_READ = _after_read().astype(np.int16)
+AFTER_READ = _after_read()
 
 
 def _advantage(
-    hazards: NDArray[np.floating], before: NDArray[np.float32], price: float, rent: float
+    hazards: NDArray[np.floating], fresh: NDArray[np.float32], classes: Rows, prices: Floats, rents: Floats
 ) -> NDArray[np.float32]:
-    """float32[CLASSES, AGES], one step towards the solution, from the one before: ages backwards, after reads as it was."""
-    widths = np.diff(EDGES)
-    fresh = np.clip(before[:, 0], 0, price)
-    now = hazards * (1 + fresh[AFTER_READ]) - rent * widths * (1 - hazards / 2)
-    found = np.empty_like(before)
-    later = np.zeros(CLASSES)
+    """One step towards the solution: back in age, and after a read as it was before.
+
+    Args:
+        hazards: [n, AGES], of the classes that are known.
+        fresh: float32[k - 1, CLASSES], the advantage at age 0, before the step.
+        classes: int64[n], which classes are known.
+        prices: float64[k - 1], of a move to each tier.
+        rents: float64[k - 1], of each tier.
+
+    Returns:
+        float32[k - 1, n, AGES].
+    """
+    # Ages lead here, so that each step of the recursion works on what lies side by side: [AGES, k - 1, n].
+    hazard, price = np.ascontiguousarray(hazards.T, dtype=np.float32)[:, None], prices[:, None].astype(np.float32)
+    missed = 1 - hazard
+    paid = np.diff(EDGES).astype(np.float32)[:, None, None] * (1 + missed) / 2
+    read = 1 + np.clip(fresh, 0, price)[:, AFTER_READ[classes].T].transpose(1, 0, 2)
+    found = hazard * read - rents[:, None].astype(np.float32) * paid
+    later = np.zeros(found.shape[1:], dtype=np.float32)
     for age in range(AGES - 1, -1, -1):
-        found[:, age] = now[:, age] + (1 - hazards[:, age]) * later
-        later = np.clip(found[:, age], 0, price)
-    return found
+        found[age] += missed[age] * later
+        later = found[age].clip(0, price)
+    return found.transpose(1, 2, 0)
 
 
 def sampled_below(share: float) -> int:

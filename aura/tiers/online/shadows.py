@@ -14,7 +14,7 @@ from aura.tiers.online.placing import Offers, Placement, offers
 from aura.tiers.online.policies import POLICIES, Knowledge, Recency
 from aura.tiers.online.reuse import sampled_below
 
-SHADOW_OBJECTS = 1024
+SHADOW_OBJECTS = 512
 """Objects that the fast tiers of a shadow hold; fewer only where the store's hold fewer."""
 BATCHES = 512
 """Latest batches that are compared."""
@@ -66,6 +66,8 @@ class Shadows:
         slot = self._paid[self._batches % BATCHES]
         for position, each in enumerate(self._placements):
             each.lengthen()
+            if each.policy.idle:
+                continue
             slot[position] = self._costs.get(each.tier[sampled], sizes).sum()
 
     def after(self, touched: Rows, counts: Rows, offered: Offers) -> None:
@@ -82,8 +84,11 @@ class Shadows:
             offered = offered.taken(self._history.hashes(offered.rows) < self._below)
         slot = self._paid[self._batches % BATCHES]
         for position, each in enumerate(self._placements):
+            if each.policy.idle:
+                slot[position] = slot[0]
+                continue
             each.policy.read(touched, counts)
-            own = offered if each.policy.shares else offers(each.policy, self._history, self._costs, touched)
+            own = offered if each.policy.shares else offers(each.policy, self._history, self._costs, offered.rows)
             slot[position] += each.plan(own).seconds
         self._batches += 1
 
