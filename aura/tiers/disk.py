@@ -28,6 +28,7 @@ from aura.tiers.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from aura.tiers.log_files import check_log_files
 
 CONFIGURATION = "rocksdict-config.json"
 """File in which rocksdict keeps how it encodes keys. It is made anew where it is missing; here it says raw bytes."""
@@ -35,6 +36,9 @@ CONFIGURATION = "rocksdict-config.json"
 _NEXT_ID = b"next-id"
 _ACCESS = b"access/"
 _WAL_BYTES = 256 << 20
+_BUFFER_BYTES = 64 << 20
+"""RocksDB's default. After a full disk it writes again once this much is free; it looks every five seconds."""
+_FULL = ("No space left", "File too large", "quota", "Quota", "Writer has previous error")
 _REWRITE = "Write it again (materialize its asset) or restore the store from a checkpoint."
 _RESTORE = "Restore the store from a checkpoint, or remove the directory and materialize the assets again."
 
@@ -62,6 +66,7 @@ class Disk:
         access = rocksdict.AccessType.read_only() if read_only else rocksdict.AccessType.read_write()
         self._links = tempfile.TemporaryDirectory(prefix="aura-read-only-") if read_only else None
         with self._translated("Cannot open the database"):
+            check_log_files(path, _RESTORE)
             if self._links is None:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
                 place = str(path)
@@ -133,6 +138,12 @@ class Disk:
         with self._translated("Cannot write the access log"):
             self._payloads.write(batch)
 
+    def flush(self) -> None:
+        """Write what is buffered in memory, and durable in the write-ahead log, to files of its own."""
+        with self._translated("Cannot write"):
+            for family in (self._payloads, self._headers, self._system):
+                family.flush()
+
     def checkpoint(self, target: Path) -> None:
         """Make a consistent copy of the database in the new directory `target`; files are hard links where possible."""
         with self._translated(f"Cannot make a checkpoint in {target}"):
@@ -194,8 +205,8 @@ class Disk:
 
 def _refused(what: str, path: str, cause: str) -> StorageError:
     remedy = "See that the directory exists and that this user may write to it."
-    if "No space left" in cause or "File too large" in cause or "quota" in cause.lower():
-        remedy = "Free space on the disk; the store goes on by itself once there is some."
+    if any(words in cause for words in _FULL):
+        remedy = f"Free space on the disk, {_BUFFER_BYTES >> 20} MiB at least; then the store goes on by itself."
     return StorageError(what, path=path, cause=cause, remedy=remedy)
 
 
@@ -213,6 +224,7 @@ def _options(*, create: bool) -> rocksdict.Options:
     # Weights and vectors compress by 1.06-1.18 and cost 100-840 us/MB to decode.
     options.set_compression_type(rocksdict.DBCompressionType.none())
     options.set_max_total_wal_size(_WAL_BYTES)
+    options.set_write_buffer_size(_BUFFER_BYTES)
     options.set_keep_log_file_num(2)
     # The default drops everything after a damaged record in silence; this one accepts only a torn end.
     options.set_wal_recovery_mode(rocksdict.DBRecoveryMode.tolerate_corrupted_tail_records())
