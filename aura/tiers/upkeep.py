@@ -77,7 +77,7 @@ class Upkeep:
     def start(self, bytes_per_second: int, *, online: bool) -> None:
         """Begin, with a cap on the bytes that are moved in the background (0: none), with the online layer or not."""
         self._bucket = Bucket(bytes_per_second)
-        self._online = online
+        self._online = online and bool(self._store.fast)
         self._thread = threading.Thread(target=self._run, name="aura-store-upkeep", daemon=True)
         self._thread.start()
 
@@ -131,6 +131,9 @@ class Upkeep:
             except StoreError as error:
                 if not self._stopped.is_set():
                     logger.warning("the upkeep of %s failed and is tried again: %s", self._store.directory, error)
+            except Exception:
+                # A mistake in what only makes the store faster must not end what keeps it within its memory.
+                logger.exception("the upkeep of %s failed and is tried again", self._store.directory)
 
     def relieve(self, tier: Tier, size: int) -> int:
         """See `TieredStore.relieve`."""
