@@ -11,16 +11,18 @@ from aura.events.errors import EventError
 from aura.graph.lineage import StoredSize, decided, materialization_node, placed
 from aura.graph.model import Write
 from aura.tiers.catalog import Catalog
-from aura.tiers.placement import plan_and_apply
-from aura.tiers.plots import plot_placement, plot_profile
+from aura.tiers.placement import TierPlacement, plan_and_apply
+from aura.tiers.plots import plot_history, plot_placement, plot_profile
 from aura.tiers.profile import TierProfile, measure_profile
 from aura.tiers.store import TieredStore
+from aura.tiers.tables import ValueSchemaError
 from aura_assets.asset import aura_asset
 from aura_assets.automation import every_day
 from aura_assets.checks import TIER_PLACEMENT, TIER_PROFILE
 from aura_assets.metadata import markdown_table, picture
 from aura_assets.step import Made
 from resources.events import Events
+from resources.instruments import Instruments
 from resources.progress import Progress
 from sensors.memory_operations import hear
 
@@ -30,12 +32,14 @@ def tier_profile(
     context: dg.AssetExecutionContext,  # noqa: ARG001 - every asset function has it
     store: dg.ResourceParam[TieredStore],
     progress: dg.ResourceParam[Progress],
+    instruments: dg.ResourceParam[Instruments],
 ) -> Made:
     """What a get and a put cost in each tier of this machine, by size: latency = a + b * bytes, measured.
 
+    Both coefficients have 95 % confidence intervals; joules per byte come from energy counters, where there are any.
     Measured in the process that owns the store. A tier that the machine does not have is not in the profile.
     """
-    profile = measure_profile(store, progress=progress("tier_profile"))
+    profile = measure_profile(store, progress=progress("tier_profile"), meter=instruments.meter)
     return Made(
         profile,
         rows=profile.samples.num_rows,
@@ -44,6 +48,8 @@ def tier_profile(
         },
         metadata={
             "machine": profile.machine,
+            "energy_per_byte": profile.energy,
+            "interrupted": f"gets took {profile.interrupted - 1:.1%} longer than without interruptions",
             "costs": markdown_table(profile.costs),
             "latency": picture(plot_profile(profile), "latency by size, tier and operation"),
         },
@@ -66,16 +72,18 @@ def tier_placement(
 ) -> Made:
     """Where each object should live: the placement of least expected cost within the tiers' capacities, applied.
 
-    Expected accesses come from the access log, costs from the profile; the lower bound is that of the linear
-    relaxation. The mean get latency before and after is measured by replaying the log through the store. Blocks that
-    killed runs left behind are removed first, since they need no place.
+    Expected accesses come from a short and a long moving average of the access log, costs from the profile; the lower
+    bound is what the prices of the tiers' bytes prove. The mean get latency before and after is predicted, and measured
+    by replaying the log through the store. Blocks that killed runs left behind are removed first, since they need no
+    place.
     """
     heard = _heard(context, events)
     swept = Catalog(store).sweep()
-    placement = plan_and_apply(store, tier_profile)
+    placement = plan_and_apply(store, tier_profile, previous=_previous(context, store))
     figures = {
         "swept_blocks": swept,
         "accesses": placement.accesses,
+        "predicted_cost_before_seconds": placement.predicted_cost_before_seconds,
         "predicted_cost_seconds": placement.predicted_cost_seconds,
         "lower_bound_seconds": placement.lower_bound_seconds,
         "gap_to_bound": placement.gap,
@@ -83,9 +91,11 @@ def tier_placement(
         "demoted": placement.moves.demoted,
         "bytes_moved": placement.moves.bytes_moved,
     }
-    if placement.measured_before is not None and placement.measured_after is not None:
-        figures["mean_get_us_before"] = 1e6 * placement.measured_before.mean_seconds
-        figures["mean_get_us_after"] = 1e6 * placement.measured_after.mean_seconds
+    for name, replay in (("before", placement.replay_before), ("after", placement.replay_after)):
+        if replay is not None:
+            figures[f"mean_get_us_{name}"] = 1e6 * replay.measured.mean_seconds
+            figures[f"predicted_get_us_{name}"] = 1e6 * replay.predicted.mean_seconds
+            figures[f"prediction_error_{name}"] = replay.relative_error
     return Made(
         placement,
         rows=placement.objects.num_rows,
@@ -93,7 +103,10 @@ def tier_placement(
         metadata={
             "basis": placement.basis,
             "tiers": markdown_table(placement.tiers),
-            "before_and_after": picture(plot_placement(placement), "bytes per tier and latency, before and after"),
+            "before_and_after": picture(
+                plot_placement(placement), "bytes per tier, latency and cost, before and after"
+            ),
+            "over_time": picture(plot_history(placement), "size of each tier and cost of an access over time"),
             **heard,
         },
         lineage=lambda version: [
@@ -107,6 +120,15 @@ def tier_placement(
             ),
         ],
     )
+
+
+def _previous(context: dg.AssetExecutionContext, store: TieredStore) -> TierPlacement | None:
+    """The placement before this one; its history is lost where it was published by another version of the code."""
+    try:
+        return Catalog(store).load_previous(TierPlacement, "tier_placement", None)
+    except ValueSchemaError as error:
+        context.log.warning("The history of the placements starts anew: %s", error)
+        return None
 
 
 def _whereabouts(store: TieredStore) -> list[Write]:

@@ -13,6 +13,11 @@ WORST_FIT = 1.0
 """A fitted line that is off by more than the latency itself at a measured size describes no tier."""
 
 
+WORST_PREDICTION = 1.0
+"""A predicted mean further from the measured one than this, beyond the intervals of both, is that of another machine or
+of one that was busy with something else."""
+
+
 def costs_are_sound(profile: TierProfile) -> CheckResult:
     """Whether the durable tier was measured and every fitted line is near the medians that it was fitted to."""
     worst = pc.max(profile.costs["worst_relative_error"]).as_py()
@@ -49,4 +54,19 @@ def not_slower(placement: TierPlacement) -> CheckResult:
         figures={"mean_us_before": 1e6 * before.mean_seconds, "mean_us_after": 1e6 * after.mean_seconds},
         description=f"mean get {1e6 * before.mean_seconds:.1f} us before the placement and "
         f"{1e6 * after.mean_seconds:.1f} us after it, over {after.n} replayed accesses",
+    )
+
+
+def as_predicted(placement: TierPlacement) -> CheckResult:
+    """Whether reading costs after the moves what the profile said that it would."""
+    replay = placement.replay_after
+    if replay is None:
+        return CheckResult(passed=True, figures={}, description="there were no accesses to replay")
+    predicted, measured = replay.predicted, replay.measured
+    low, high = predicted.mean_low / (1 + WORST_PREDICTION), predicted.mean_high * (1 + WORST_PREDICTION)
+    return CheckResult(
+        passed=measured.mean_high >= low and measured.mean_low <= high,
+        figures={"relative_error": replay.relative_error},
+        description=f"predicted mean get {1e6 * predicted.mean_seconds:.1f} us, measured "
+        f"{1e6 * measured.mean_seconds:.1f} us, {replay.relative_error:+.0%}, over {measured.n} replayed accesses",
     )

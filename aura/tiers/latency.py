@@ -1,7 +1,7 @@
-"""Latency as a line: `seconds = intercept + seconds_per_byte * bytes`, fitted to measured medians.
+"""Latency as a line, `seconds = intercept + seconds_per_byte * bytes`, and what series of latencies come to.
 
-Belongs here: the statistics of latencies (summaries, the fit, bootstrap intervals), on plain arrays.
-Does not: measuring anything (`profile.py`, `placement.py`).
+Belongs here: the statistics of latencies (summaries, means without interruptions, the fit, bootstrap intervals), on
+plain arrays. Does not: measuring anything (`rounds.py`, `prediction.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+INTERRUPTED = 4.0
+"""A sample above this many medians was interrupted: a preemption or a flush, which hits whatever happens to run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +24,11 @@ class LatencyFit:
     Attributes:
         intercept_seconds: Latency of an empty object, >= 0.
         seconds_per_byte: Slope, >= 0.
-        intercept_stderr: Standard error in seconds; None with two points, where nothing is left to estimate it from.
-        seconds_per_byte_stderr: Standard error of the slope; None likewise.
         worst_relative_error: Largest |fit - measured| / measured over the points.
     """
 
     intercept_seconds: float
     seconds_per_byte: float
-    intercept_stderr: float | None
-    seconds_per_byte_stderr: float | None
     worst_relative_error: float
 
 
@@ -55,41 +56,74 @@ class LatencySummary:
 def fit_latency(sizes: ArrayLike, seconds: ArrayLike) -> LatencyFit:
     """Fit a line by least squares of the relative error, with neither coefficient below zero.
 
-    Weighting by 1 / latency makes a microsecond count as much at 4 KiB as a millisecond at 4 MiB. Medians go in, so a
-    page fault or a preemption in single samples does not bend the line. The standard errors are those of weighted
-    least squares without the sign constraint.
+    Weighting by 1 / latency makes a microsecond count as much at 4 KiB as a millisecond at 4 MiB.
 
     Args:
         sizes: float[m], bytes, m >= 2, at least two different.
-        seconds: float[m], positive median latency at each size.
+        seconds: float[m], positive latency at each size.
 
     Raises:
         ValueError: Fewer than two different sizes, or a latency that is not positive.
     """
-    from scipy.optimize import nnls  # 0.8 s of CPU that reading a profile need not pay
-
     x = np.asarray(sizes, dtype=np.float64)
     y = np.asarray(seconds, dtype=np.float64)
     if x.shape != y.shape or len(np.unique(x)) < 2:
         raise ValueError(f"a line needs latencies at two different sizes at least, got sizes {x.tolist()}")
     if not np.all(y > 0):
         raise ValueError(f"latencies must be positive seconds, got {y.tolist()}")
-    unit = x.max()
-    design = np.column_stack([1 / y, x / unit / y])
-    coefficients, _ = nnls(design, np.ones_like(y))
-    residuals = 1 - design @ coefficients
-    errors: tuple[float | None, float | None] = (None, None)
-    if len(x) > 2:
-        variance = residuals @ residuals / (len(x) - 2)
-        deviations = np.sqrt(variance * np.diag(np.linalg.inv(design.T @ design)))
-        errors = (float(deviations[0]), float(deviations[1] / unit))
-    return LatencyFit(
-        intercept_seconds=float(coefficients[0]),
-        seconds_per_byte=float(coefficients[1] / unit),
-        intercept_stderr=errors[0],
-        seconds_per_byte_stderr=errors[1],
-        worst_relative_error=float(np.abs(residuals).max()),
-    )
+    intercept, slope = (float(each[0]) for each in lines_through(x, y[None, :]))
+    errors = np.abs(1 - (intercept + slope * x) / y)
+    return LatencyFit(intercept, slope, float(errors.max()))
+
+
+def lines_through(sizes: Floats, seconds: Floats) -> tuple[Floats, Floats]:
+    """The lines of `fit_latency` for several series at once.
+
+    With two coefficients the constrained optimum is the unconstrained one where that has no negative coefficient, and
+    otherwise the better of the fits with one of them held at zero.
+
+    Args:
+        sizes: float64[m], bytes, at least two different.
+        seconds: float64[b, m] > 0.
+
+    Returns:
+        Intercepts float64[b] in seconds and slopes float64[b] in seconds per byte, both >= 0.
+    """
+    unit = sizes.max()
+    ones, xs = 1 / seconds, sizes / unit / seconds
+    s11, s12, s22 = (ones * ones).sum(axis=1), (ones * xs).sum(axis=1), (xs * xs).sum(axis=1)
+    t1, t2 = ones.sum(axis=1), xs.sum(axis=1)
+    determinant = s11 * s22 - s12 * s12
+    with np.errstate(divide="ignore", invalid="ignore"):
+        intercept, slope = (t1 * s22 - t2 * s12) / determinant, (t2 * s11 - t1 * s12) / determinant
+    flat, steep = t1 / s11, t2 / s22
+    # The residual of a fit with one coefficient c is m - c * t.
+    flat_is_better = flat * t1 >= steep * t2
+    free = (intercept >= 0) & (slope >= 0)
+    intercept = np.where(free, intercept, np.where(flat_is_better, flat, 0.0))
+    slope = np.where(free, slope, np.where(flat_is_better, 0.0, steep))
+    return intercept, slope / unit
+
+
+def without_interruptions(seconds: Floats) -> Floats:
+    """The samples float64[n], n >= 1, with each above `INTERRUPTED` medians replaced by the mean of the others."""
+    interrupted = seconds > INTERRUPTED * np.median(seconds)
+    return np.where(interrupted, seconds[~interrupted].mean(), seconds)
+
+
+def resampled(rounds: int, resamples: int, seed: int) -> Floats:
+    """How often each round is drawn in each bootstrap resample, float64[resamples, rounds] (Efron 1979).
+
+    Whole rounds are drawn, since what disturbs one sample of a round disturbs the others too.
+    """
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(rounds, np.full(rounds, 1 / rounds), size=resamples).astype(np.float64)
+
+
+def interval(values: Floats) -> tuple[float, float]:
+    """The 95 % percentile interval of bootstrapped values float64[resamples]; NaN among them are left out."""
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def summarize_latencies(seconds: ArrayLike, *, resamples: int, seed: int) -> LatencySummary:
@@ -107,7 +141,7 @@ def summarize_latencies(seconds: ArrayLike, *, resamples: int, seed: int) -> Lat
     if len(values) == 0:
         raise ValueError("no latencies to summarise")
     rng = np.random.default_rng(seed)
-    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(resamples)]
-    low, high = np.percentile(means, [2.5, 97.5])
+    means = np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(resamples)])
+    low, high = interval(means)
     p50, p99 = np.percentile(values, [50, 99])
-    return LatencySummary(len(values), float(values.mean()), float(low), float(high), float(p50), float(p99))
+    return LatencySummary(len(values), float(values.mean()), low, high, float(p50), float(p99))

@@ -1,13 +1,14 @@
 """Where every published object lives: planned, applied, and measured by a replay of the access log.
 
-Belongs here: `TierPlacement`, applying a plan, measuring the mean get latency before and after.
-Does not: the plan itself (`plan.py`), measuring tiers (`profile.py`).
+Belongs here: `TierPlacement`, applying a plan, the replays before and after.
+Does not: the plan itself (`plan.py`), measuring tiers (`profile.py`), replaying (`prediction.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any, Self
 
 import numpy as np
@@ -15,17 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock
 
-from aura.tiers.errors import ObjectNotFoundError
+from aura.tiers.history import HISTORY, Moment, extended
 from aura.tiers.knapsack import relative_gap
-from aura.tiers.latency import LatencySummary, summarize_latencies
+from aura.tiers.latency import LatencySummary
 from aura.tiers.places import VALUES
 from aura.tiers.plan import Plan, plan_placement
+from aura.tiers.prediction import PredictedMean, Replay, replay
 from aura.tiers.profile import TierProfile
 from aura.tiers.store import Access, Entry, MoveReport, Tier, TieredStore, TierState
 from aura.tiers.tables import Json, ValueSchemaError, checked_table, scalars_of, table_part, with_scalars
 from aura.tiers.values import Part
 
-RESAMPLES = 1000
 UNIFORM_BASIS = "uniform, the access log is empty"
 
 OBJECTS = pa.schema(
@@ -63,11 +64,13 @@ class TierPlacement:
         basis: What the weights are from.
         accesses: Accesses of the log that concern these objects: the horizon.
         unmeasured: Published objects that were left alone, since the profile does not know the cost of their tier.
+        predicted_cost_before_seconds: Predicted seconds of the horizon's accesses if nothing moved.
         predicted_cost_seconds: Predicted seconds of the horizon's accesses and of the moves (these with hysteresis).
         lower_bound_seconds: No placement within the capacities costs less, by the same prediction.
-        measured_before: Measured latencies of the replayed accesses before the moves; None without objects.
-        measured_after: The same accesses after the moves.
+        replay_before: Predicted and measured latencies of the replayed accesses before the moves; None without objects.
+        replay_after: Those of the same accesses after the moves.
         moves: What the store reported of the moves.
+        history: What the tiers held and what reading cost after this placement and those before it, see `HISTORY`.
         seed: Seed of the bootstrap.
     """
 
@@ -76,16 +79,19 @@ class TierPlacement:
     basis: str
     accesses: int
     unmeasured: int
+    predicted_cost_before_seconds: float
     predicted_cost_seconds: float
     lower_bound_seconds: float
-    measured_before: LatencySummary | None
-    measured_after: LatencySummary | None
+    replay_before: Replay | None
+    replay_after: Replay | None
     moves: MoveReport
+    history: pa.Table
     seed: int
 
     def __post_init__(self) -> None:
         checked_table(self.objects, OBJECTS, "TierPlacement, objects")
         checked_table(self.tiers, TIERS, "TierPlacement, tiers")
+        checked_table(self.history, HISTORY, "TierPlacement, history")
         if self.predicted_cost_seconds < 0 or self.lower_bound_seconds < 0:
             raise ValueSchemaError(
                 f"TierPlacement: cost {self.predicted_cost_seconds} and bound {self.lower_bound_seconds} must be >= 0 s"
@@ -95,6 +101,16 @@ class TierPlacement:
     def gap(self) -> float:
         """Predicted cost over the lower bound, minus 1."""
         return relative_gap(self.predicted_cost_seconds, self.lower_bound_seconds)
+
+    @property
+    def measured_before(self) -> LatencySummary | None:
+        """Measured latencies of the replayed accesses before the moves; None without objects."""
+        return self.replay_before.measured if self.replay_before else None
+
+    @property
+    def measured_after(self) -> LatencySummary | None:
+        """Measured latencies of the same accesses after the moves."""
+        return self.replay_after.measured if self.replay_after else None
 
     @property
     def predicted_mean_before(self) -> float:
@@ -117,19 +133,20 @@ class TierPlacement:
         return float(weight @ self.objects[column].to_numpy() / weight.sum()) if weight.sum() > 0 else float("nan")
 
     def to_parts(self) -> Mapping[str, Part]:
-        """Take the placement apart into two tables; the scalars are in the first one's metadata."""
+        """Take the placement apart into three tables; the scalars are in the first one's metadata."""
         scalars: dict[str, Json] = {
             "basis": self.basis,
             "accesses": self.accesses,
             "unmeasured": self.unmeasured,
+            "predicted_cost_before_seconds": self.predicted_cost_before_seconds,
             "predicted_cost_seconds": self.predicted_cost_seconds,
             "lower_bound_seconds": self.lower_bound_seconds,
-            "measured_before": asdict(self.measured_before) if self.measured_before else None,
-            "measured_after": asdict(self.measured_after) if self.measured_after else None,
+            "replay_before": asdict(self.replay_before) if self.replay_before else None,
+            "replay_after": asdict(self.replay_after) if self.replay_after else None,
             "moves": asdict(self.moves),
             "seed": self.seed,
         }
-        return {"objects": with_scalars(self.objects, scalars), "tiers": self.tiers}
+        return {"objects": with_scalars(self.objects, scalars), "tiers": self.tiers, "history": self.history}
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Part]) -> Self:
@@ -141,12 +158,13 @@ class TierPlacement:
         objects = table_part(parts, "objects", OBJECTS, "TierPlacement")
         scalars: dict[str, Any] = scalars_of(objects, "TierPlacement")
         try:
-            for name in ("measured_before", "measured_after"):
-                scalars[name] = LatencySummary(**scalars[name]) if scalars[name] else None
+            for name in ("replay_before", "replay_after"):
+                scalars[name] = _replay_of(scalars[name]) if scalars[name] else None
             refused = tuple((key, reason) for key, reason in scalars["moves"].pop("refused"))
             scalars["moves"] = MoveReport(**scalars["moves"], refused=refused)
             tiers = table_part(parts, "tiers", TIERS, "TierPlacement")
-            return cls(objects=objects.replace_schema_metadata(None), tiers=tiers, **scalars)
+            history = table_part(parts, "history", HISTORY, "TierPlacement")
+            return cls(objects=objects.replace_schema_metadata(None), tiers=tiers, history=history, **scalars)
         except (KeyError, TypeError) as error:
             raise ValueSchemaError(
                 f"TierPlacement: the scalars {sorted(scalars)} are not those of this version ({error}); plan again"
@@ -157,11 +175,14 @@ def plan_and_apply(
     store: TieredStore,
     profile: TierProfile,
     *,
-    half_life: int = 50_000,
+    previous: TierPlacement | None = None,
+    short_half_life: int = 2_000,
+    long_half_life: int = 50_000,
     hysteresis: float = 0.25,
     headroom: float = 0.05,
-    replay: int = 20_000,
+    replayed: int = 20_000,
     seed: int = 0,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> TierPlacement:
     """Place all published objects by their expected accesses, move them, and measure what it gained.
 
@@ -170,12 +191,15 @@ def plan_and_apply(
     Args:
         store: The store; its access log says what is read how often.
         profile: Measured costs of its tiers. A tier that it does not know gets nothing.
-        half_life: Accesses after which an access counts half.
+        previous: The placement before this one, whose history goes on.
+        short_half_life: Accesses after which an access counts half in the short moving average.
+        long_half_life: The same in the long one.
         hysteresis: A move must promise this share more than it costs.
         headroom: Share of every limited tier that is left free, for new objects and for the next profile.
-        replay: How many of the log's last accesses are replayed, at most; before each replay every object in it is
+        replayed: How many of the log's last accesses are replayed, at most; before each replay every object in it is
             read once.
         seed: Seed of the bootstrap.
+        clock: Tells the time of the placement, with a time zone.
 
     Returns:
         The applied placement.
@@ -184,33 +208,53 @@ def plan_and_apply(
         ValueError: A parameter is out of its range.
         StoreError: The store failed.
     """
-    if replay < 1:
-        raise ValueError(f"replay is {replay}: at least one access is needed to measure")
+    if replayed < 1:
+        raise ValueError(f"replayed is {replayed}: at least one access is needed to measure")
     with FileLock(store.directory / "placement.lock"):
         published, states, log = store.entries(VALUES), store.tiers(), store.access_log()
         entries = [entry for entry in published if profile.knows(entry.tier, entry.kind)]
         plan = plan_placement(
-            entries, states, log, profile, half_life=half_life, hysteresis=hysteresis, headroom=headroom
+            entries,
+            states,
+            log,
+            profile,
+            short_half_life=short_half_life,
+            long_half_life=long_half_life,
+            hysteresis=hysteresis,
+            headroom=headroom,
         )
-        accesses = _replayed_keys(entries, log, replay)
-        measured_before = _replay(store, accesses, seed)
+        accesses = _replayed_keys(entries, log, replayed)
+        replay_before = replay(store, profile, accesses, seed=seed)
         moves = apply_moves(store, plan.moves)
-        measured_after = _replay(store, accesses, seed)
+        replay_after = replay(store, profile, accesses, seed=seed)
         tier_after = {entry.key: entry.tier for entry in store.entries(VALUES)}
         states_after = store.tiers()
     rows = np.arange(len(entries))
     after = np.array([plan.tiers.index(tier_after.get(entry.key, entry.tier)) for entry in entries], dtype=np.int64)
+    cost_before, cost = (float(plan.costs[rows, tiers].sum()) for tiers in (plan.before, after))
+    moment = Moment(
+        at=clock(),
+        held={state.tier: state.used_bytes for state in states_after},
+        accesses=plan.expected.accesses,
+        cost_before_seconds=cost_before,
+        cost_seconds=cost,
+        lower_bound_seconds=plan.solution.lower_bound,
+        measured_mean_seconds=replay_after.measured.mean_seconds if replay_after else None,
+        predicted_mean_seconds=replay_after.predicted.mean_seconds if replay_after else None,
+    )
     return TierPlacement(
         objects=_object_rows(plan, after),
         tiers=_tier_rows(states, states_after),
-        basis=f"access log, half-life {half_life} accesses" if plan.accesses else UNIFORM_BASIS,
-        accesses=plan.accesses,
+        basis=_basis(plan, short_half_life, long_half_life),
+        accesses=plan.expected.accesses,
         unmeasured=len(published) - len(entries),
-        predicted_cost_seconds=float(plan.costs[rows, after].sum()),
+        predicted_cost_before_seconds=cost_before,
+        predicted_cost_seconds=cost,
         lower_bound_seconds=plan.solution.lower_bound,
-        measured_before=measured_before,
-        measured_after=measured_after,
+        replay_before=replay_before,
+        replay_after=replay_after,
         moves=moves,
+        history=extended(previous.history if previous else None, moment),
         seed=seed,
     )
 
@@ -258,17 +302,20 @@ def _replayed_keys(entries: Sequence[Entry], log: Access, most: int) -> list[str
     return [present[int(number)] for number in known] or [entry.key for entry in entries]
 
 
-def _replay(store: TieredStore, keys: Sequence[str], seed: int) -> LatencySummary | None:
-    """Read every object once to warm up, then time the accesses in order; without objects that vanish meanwhile."""
-    left = list(keys)
-    while left:
-        try:
-            store.time_gets(sorted(set(left)))
-            return summarize_latencies(store.time_gets(left), resamples=RESAMPLES, seed=seed)
-        except ObjectNotFoundError:
-            present = {entry.key for entry in store.entries(VALUES)}
-            left = [key for key in left if key in present]
-    return None
+def _replay_of(fields: Mapping[str, Any]) -> Replay:
+    return Replay(
+        PredictedMean(**fields["predicted"]), LatencySummary(**fields["measured"]), fields["calm_mean_seconds"]
+    )
+
+
+def _basis(plan: Plan, short_half_life: int, long_half_life: int) -> str:
+    expected = plan.expected
+    if not expected.accesses:
+        return UNIFORM_BASIS
+    return (
+        f"access log: {expected.short_share:.0%} by the average with a half-life of {short_half_life} accesses, "
+        f"{expected.long_share:.0%} by that of {long_half_life}, {expected.uniform_share:.0%} all alike"
+    )
 
 
 def _object_rows(plan: Plan, after: np.ndarray) -> pa.Table:
@@ -278,7 +325,7 @@ def _object_rows(plan: Plan, after: np.ndarray) -> pa.Table:
             "key": [entry.key for entry in plan.entries],
             "kind": [entry.kind for entry in plan.entries],
             "bytes": [entry.bytes for entry in plan.entries],
-            "weight": plan.weights,
+            "weight": plan.expected.weights,
             "tier_before": [str(entry.tier) for entry in plan.entries],
             "tier_after": [str(plan.tiers[index]) for index in after],
             "predicted_seconds_before": plan.seconds[rows, plan.before],

@@ -1,7 +1,8 @@
 """The plan of a placement: from objects, tiers, access log and measured costs to the tier of every object.
 
-Belongs here: the weights of the objects, the costs of reading and of moving them, the room in the tiers; no I/O.
-Does not: the combinatorial problem (`knapsack.py`), applying and measuring the plan (`placement.py`).
+Belongs here: the costs of reading the objects and of moving them, the room in the tiers; no I/O.
+Does not: how often they will be read (`expected.py`), the combinatorial problem (`knapsack.py`), applying and measuring
+the plan (`placement.py`).
 
 A move pays for itself over the horizon, the accesses of the log: the cost of an object in a tier is what its expected
 accesses cost there plus, if it is not there yet, what bringing it there costs. The solver weighs both in one problem,
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aura.tiers.expected import Expectation, expected_accesses
 from aura.tiers.knapsack import Solution, solve_costs
 from aura.tiers.profile import TierProfile
 from aura.tiers.store import Access, Entry, Tier, TierState
@@ -30,8 +32,7 @@ class Plan:
     Attributes:
         entries: The objects, n of them.
         tiers: The tiers of the store, k of them.
-        weights: float64[n], expected accesses over the horizon.
-        accesses: Accesses of the log that concern these objects: the horizon. 0 if every object is expected once.
+        expected: Expected accesses of each object over the horizon.
         seconds: float64[n, k], predicted seconds of one get; inf where that was not measured.
         costs: float64[n, k], seconds of the horizon's accesses and of the move; inf where an object cannot go.
         before: int64[n], tier of each object, as an index.
@@ -40,8 +41,7 @@ class Plan:
 
     entries: tuple[Entry, ...]
     tiers: tuple[Tier, ...]
-    weights: np.ndarray
-    accesses: int
+    expected: Expectation
     seconds: np.ndarray
     costs: np.ndarray
     before: np.ndarray
@@ -60,7 +60,8 @@ def plan_placement(
     log: Access,
     profile: TierProfile,
     *,
-    half_life: int,
+    short_half_life: int,
+    long_half_life: int,
     hysteresis: float,
     headroom: float,
 ) -> Plan:
@@ -71,7 +72,8 @@ def plan_placement(
         states: The tiers of the store.
         log: The access log; accesses of other objects do not count.
         profile: Measured costs. A tier that it does not know gets nothing.
-        half_life: Accesses after which an access counts half.
+        short_half_life: Accesses after which an access counts half in the short moving average.
+        long_half_life: The same in the long one.
         hysteresis: A move must promise this share more than it costs.
         headroom: Share of every limited tier that is left free.
 
@@ -79,42 +81,20 @@ def plan_placement(
         ValueError: A parameter is out of its range.
         PlacementProblemError: An object fits nowhere.
     """
-    if half_life < 1 or hysteresis < 0 or not 0 <= headroom < 1:
-        raise ValueError(
-            f"half_life {half_life} must be >= 1, hysteresis {hysteresis} >= 0, headroom {headroom} in [0, 1)"
-        )
+    if not 1 <= short_half_life <= long_half_life:
+        raise ValueError(f"short_half_life {short_half_life} and long_half_life {long_half_life} must rise from 1 on")
+    if hysteresis < 0 or not 0 <= headroom < 1:
+        raise ValueError(f"hysteresis {hysteresis} must be >= 0, headroom {headroom} in [0, 1)")
     tiers = tuple(state.tier for state in states)
     before = np.array([tiers.index(entry.tier) for entry in entries], dtype=np.int64)
-    weights, accesses = expected_accesses(entries, log, half_life=half_life)
+    expected = expected_accesses(entries, log, short_half_life=short_half_life, long_half_life=long_half_life)
     seconds = _get_seconds(entries, tiers, profile)
     reachable = np.isfinite(seconds)
-    costs = np.where(reachable, weights[:, None] * np.where(reachable, seconds, 0.0), np.inf)
+    costs = np.where(reachable, expected.weights[:, None] * np.where(reachable, seconds, 0.0), np.inf)
     costs += (1 + hysteresis) * _move_seconds(entries, tiers, profile, seconds, before)
     room = [_room_bytes(state, entries, headroom) for state in states]
     solution = solve_costs([entry.bytes for entry in entries], costs, room)
-    return Plan(tuple(entries), tiers, weights, accesses, seconds, costs, before, solution)
-
-
-def expected_accesses(entries: Sequence[Entry], log: Access, *, half_life: int) -> tuple[np.ndarray, int]:
-    """Expect as many accesses as the log has, in the proportions of its exponentially decayed counts.
-
-    Args:
-        entries: The objects.
-        log: The access log; accesses of other objects do not count.
-        half_life: Accesses after which an access counts half.
-
-    Returns:
-        float64[n] expected accesses per object, and the number of the log's accesses that concern them. With none,
-        every object is expected to be accessed once.
-    """
-    ids = np.array([entry.id for entry in entries], dtype=np.int64)
-    age = np.arange(len(log.ids) - 1, -1, -1, dtype=np.float64)
-    length = int(max(ids.max(initial=0), log.ids.max(initial=0))) + 1
-    decayed = np.bincount(log.ids, weights=np.exp2(-age / half_life), minlength=length)[ids]
-    accesses = int(np.bincount(log.ids, minlength=length)[ids].sum())
-    if accesses == 0 or decayed.sum() == 0:
-        return np.ones(len(entries)), 0
-    return decayed * (accesses / decayed.sum()), accesses
+    return Plan(tuple(entries), tiers, expected, seconds, costs, before, solution)
 
 
 def _get_seconds(entries: Sequence[Entry], tiers: Sequence[Tier], profile: TierProfile) -> np.ndarray:

@@ -1,7 +1,8 @@
 """What a get and a put cost on each tier of this machine: measured on real objects in the real store.
 
 Belongs here: `TierProfile`, its measurement, and the prediction of a latency from it.
-Does not: deciding what goes where (`placement.py`), the fit itself (`latency.py`).
+Does not: deciding what goes where (`placement.py`), the order of the measurements (`rounds.py`), the statistics
+(`samples.py`, `latency.py`), the prediction of a whole replay (`prediction.py`).
 
 The nominal order of the tiers is not assumed anywhere: on one machine a warm RocksDB answered faster than a local Redis
 at every size. A get of a table, of tensors and of bytes are measured apart, since decoding costs more than the transfer
@@ -12,9 +13,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -25,54 +25,17 @@ import pyarrow.compute as pc
 from filelock import FileLock
 from numpy.typing import ArrayLike
 
-from aura.tiers.errors import CapacityError, TierAbsentError
-from aura.tiers.latency import fit_latency
+from aura.measure.energy import EnergyMeter, UnavailableMeter
+from aura.tiers.rounds import Rounds
+from aura.tiers.samples import COSTS, SAMPLES, SKIPPED, tabulate
 from aura.tiers.scratch import KINDS, scratch_objects
 from aura.tiers.store import Tier, TieredStore
+from aura.tiers.surface import LEAST_REUSE, Surface
 from aura.tiers.tables import Json, ValueSchemaError, checked_table, scalars_of, table_part, with_scalars
 from aura.tiers.values import Part
 
 KIB = 1024
 DEFAULT_SIZES = (4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, 1024 * KIB, 4096 * KIB)
-PUTS_A_ROUND = 2
-"""Puts per size, tier and round: each one into L3 waits for the disk."""
-
-COSTS = pa.schema(
-    [
-        ("tier", pa.string()),
-        ("operation", pa.string()),
-        ("kind", pa.string()),
-        ("intercept_seconds", pa.float64()),
-        ("seconds_per_byte", pa.float64()),
-        ("intercept_stderr", pa.float64()),
-        ("seconds_per_byte_stderr", pa.float64()),
-        ("worst_relative_error", pa.float64()),
-        ("bandwidth_bytes_per_second", pa.float64()),
-        ("joules_per_byte", pa.float64()),
-        ("joules_source", pa.string()),
-    ]
-)
-SAMPLES = pa.schema(
-    [
-        ("tier", pa.string()),
-        ("operation", pa.string()),
-        ("kind", pa.string()),
-        ("bytes", pa.int64()),
-        ("n", pa.int64()),
-        ("median_seconds", pa.float64()),
-        ("p10_seconds", pa.float64()),
-        ("p90_seconds", pa.float64()),
-    ]
-)
-SKIPPED = pa.schema(
-    [
-        ("tier", pa.string()),
-        ("operation", pa.string()),
-        ("kind", pa.string()),
-        ("bytes", pa.int64()),
-        ("reason", pa.string()),
-    ]
-)
 
 
 class UnknownTierCostError(LookupError):
@@ -85,11 +48,16 @@ class TierProfile:
 
     Attributes:
         costs: One row per tier, operation ("get", "put") and kind of object: the line `intercept_seconds +
-            seconds_per_byte * bytes` with standard errors, the bandwidth (1 / slope, null for a slope of 0), and joules
-            per byte with their source ("measured" or "unavailable", then null). Puts are measured on bytes only.
-        samples: What the lines were fitted to: n, median, 10th and 90th percentile in seconds at each size.
+            seconds_per_byte * bytes` with the 95 % confidence intervals of both, the bandwidth (1 / slope, null for a
+            slope of 0), and joules per byte with their source ("measured", "modelled" or "unavailable", then null). A
+            line is that of reads between reads of many other objects. Puts are measured on bytes only.
+        samples: What the lines were fitted to: at each size and reuse distance n, the mean with its standard error, the
+            median, the 10th and the 90th percentile, in seconds.
         skipped: What was not measured, with the reason.
         machine: Processor, cores and memory of the machine.
+        energy: Where the joules come from, or why there are none.
+        interrupted: Mean of the gets with interruptions over that without, >= 1; it is in the means of the samples.
+        interrupted_stderr: Its standard error.
         rounds: Rounds over all tiers and sizes, without the discarded first one.
         seed: Seed of the order of the measurements.
     """
@@ -98,6 +66,9 @@ class TierProfile:
     samples: pa.Table
     skipped: pa.Table
     machine: str
+    energy: str
+    interrupted: float
+    interrupted_stderr: float
     rounds: int
     seed: int
 
@@ -117,35 +88,41 @@ class TierProfile:
         """Whether the cost of this operation was measured."""
         return bool(self._rows(tier, kind, operation).num_rows)
 
-    def predict_seconds(self, tier: Tier, size: ArrayLike, kind: str = "table", operation: str = "get") -> np.ndarray:
-        """Predict latencies: the line, corrected by what was measured at sizes near to this one.
+    def predict_seconds(
+        self,
+        tier: Tier,
+        size: ArrayLike,
+        kind: str = "table",
+        operation: str = "get",
+        *,
+        reuse_bytes: ArrayLike = np.inf,
+    ) -> np.ndarray:
+        """Predict mean latencies: the line, corrected by what was measured at sizes and reuse distances near to these.
 
-        Caches and page faults bend the true curve (by up to a factor of two at 4 MiB), so the ratio of median to line
-        is interpolated over the logarithm of the size. Beyond the measured sizes the ratio of the last one holds.
+        Caches and page faults bend the true curve (by up to a factor of two at 4 MiB), and what has just been read is
+        read faster again.
 
         Args:
             tier: Where the object is read from or written to.
             size: int[...], bytes of the encoded objects.
             kind: "bytes", "table" or "tensors"; a put is "bytes", whatever is written.
             operation: "get" or "put".
+            reuse_bytes: float[...], bytes that are copied between a read and the one before it of the same object; by
+                default as many as were measured.
 
         Returns:
-            float64[...] seconds, shaped like `size`.
+            float64[...] seconds, shaped like `size` and `reuse_bytes` together.
 
         Raises:
             UnknownTierCostError: This was not measured; the message has the reason where there is one.
         """
-        line = self.line_seconds(tier, size, kind, operation)
-        samples = self._rows(tier, kind, operation, of=self.samples).sort_by("bytes")
-        sizes = samples["bytes"].to_numpy()
-        ratio = samples["median_seconds"].to_numpy() / self.line_seconds(tier, sizes, kind, operation)
-        return np.asarray(line * np.interp(np.log2(np.maximum(size, 1)), np.log2(sizes), ratio))
+        return self.surface(tier, kind, operation).seconds(size, reuse_bytes)
 
-    def line_seconds(self, tier: Tier, size: ArrayLike, kind: str = "table", operation: str = "get") -> np.ndarray:
-        """The fitted line alone, `intercept_seconds + seconds_per_byte * size`; arguments as in `predict_seconds`.
+    def surface(self, tier: Tier, kind: str, operation: str = "get") -> Surface:
+        """What was measured of a tier, kind and operation, for interpolation.
 
         Raises:
-            UnknownTierCostError: This was not measured; the message has the reason where there is one.
+            UnknownTierCostError: Nothing; the message has the reason where there is one.
         """
         rows = self._rows(tier, kind, operation)
         if not rows.num_rows:
@@ -154,8 +131,35 @@ class TierProfile:
             raise UnknownTierCostError(
                 f"the profile has no cost of a {operation} of {kind} in {tier} ({why}); measure the profile again"
             )
+        samples = self._rows(tier, kind, operation, of=self.samples)
+        size, reuse, mean, stderr = (
+            samples[name].to_numpy() for name in ("bytes", "reuse_bytes", "mean_seconds", "mean_stderr")
+        )
+        sizes, distances = np.unique(size), np.unique(reuse)
+        grid = np.full((2, len(distances), len(sizes)), np.nan)
+        grid[:, np.searchsorted(distances, reuse), np.searchsorted(sizes, size)] = mean, stderr
+        for column in range(len(sizes)):
+            known = np.flatnonzero(~np.isnan(grid[0, :, column]))
+            # A large object is in no small working set: what is known of it at the nearest distance counts.
+            nearest = known[np.abs(np.arange(len(distances))[:, None] - known).argmin(axis=1)]
+            grid[:, :, column] = grid[:, nearest, column]
         line = rows.to_pylist()[0]
-        return np.asarray(line["intercept_seconds"] + line["seconds_per_byte"] * np.asarray(size, dtype=np.float64))
+        return Surface(
+            sizes.astype(np.float64),
+            np.maximum(distances.astype(np.float64), LEAST_REUSE),
+            grid[0],
+            grid[1],
+            line["intercept_seconds"],
+            line["seconds_per_byte"],
+        )
+
+    def line_seconds(self, tier: Tier, size: ArrayLike, kind: str = "table", operation: str = "get") -> np.ndarray:
+        """The fitted line alone, `intercept_seconds + seconds_per_byte * size`; arguments as in `predict_seconds`.
+
+        Raises:
+            UnknownTierCostError: This was not measured; the message has the reason where there is one.
+        """
+        return self.surface(tier, kind, operation).line(size)
 
     def _rows(self, tier: Tier, kind: str, operation: str, of: pa.Table | None = None) -> pa.Table:
         table = self.costs if of is None else of
@@ -164,7 +168,14 @@ class TierProfile:
 
     def to_parts(self) -> Mapping[str, Part]:
         """Take the profile apart into three tables."""
-        scalars: dict[str, Json] = {"machine": self.machine, "rounds": self.rounds, "seed": self.seed}
+        scalars: dict[str, Json] = {
+            "machine": self.machine,
+            "energy": self.energy,
+            "interrupted": self.interrupted,
+            "interrupted_stderr": self.interrupted_stderr,
+            "rounds": self.rounds,
+            "seed": self.seed,
+        }
         return {"costs": with_scalars(self.costs, scalars), "samples": self.samples, "skipped": self.skipped}
 
     @classmethod
@@ -181,6 +192,9 @@ class TierProfile:
             samples=table_part(parts, "samples", SAMPLES, "TierProfile"),
             skipped=table_part(parts, "skipped", SKIPPED, "TierProfile"),
             machine=str(scalars["machine"]),
+            energy=str(scalars["energy"]),
+            interrupted=float(str(scalars["interrupted"])),
+            interrupted_stderr=float(str(scalars["interrupted_stderr"])),
             rounds=int(str(scalars["rounds"])),
             seed=int(str(scalars["seed"])),
         )
@@ -193,22 +207,21 @@ def measure_profile(
     repeats: int = 15,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-    energy: Callable[[], float | None] | None = None,
+    meter: EnergyMeter | None = None,
 ) -> TierProfile:
     """Measure get and put on every tier of a store, with real objects that are removed afterwards.
 
-    Tiers, sizes, kinds and operations take turns in random order, round by round, so that a machine that slows down
-    hits all of them alike. A size that does not fit beside what a tier holds is skipped and listed in `skipped`.
-    Another process that measures the same store at the same time waits for its turn.
+    A size that does not fit beside what a tier holds is skipped and listed in `skipped`. Another process that measures
+    the same store at the same time waits for its turn.
 
     Args:
         store: The store.
         sizes: Bytes per object, two different ones at least.
-        repeats: Rounds; each adds up to eight samples per size.
+        repeats: Rounds; each reads every object several times.
         seed: Seed of the order and of the objects' content.
         progress: Called with (rounds done, rounds in all).
-        energy: Cumulative joules of the machine (RAPL, NVML), None when the counter cannot be read. What the machine
-            used in the meantime for other work is counted too. Without it joules are "unavailable", never estimated.
+        meter: Where joules come from. A counter sees the whole machine: what it used in the meantime for other work is
+            counted too. Without one joules are "unavailable", never estimated.
 
     Returns:
         The profile. A tier where fewer than two sizes could be measured has samples but no line.
@@ -222,132 +235,29 @@ def measure_profile(
     if repeats < 1:
         raise ValueError(f"repeats is {repeats}: at least one round is needed")
     rng = np.random.default_rng(seed)
-    tiers = [state.tier for state in store.tiers()]
-    with FileLock(store.directory / "profile.lock"), scratch_objects(store, sizes, rng) as objects:
-        bench = _Bench(store, energy)
-        visits = [(tier, kind, size) for tier in tiers for kind, size in objects]
-        visits += [(tier, "put", size) for tier in tiers for size in sorted(set(sizes))]
+    with FileLock(store.directory / "profile.lock"), scratch_objects(store, sizes, rng) as entries:
+        measured = Rounds(store, entries, rng)
         for turn in range(repeats + 1):
-            for index in rng.permutation(len(visits)):
-                tier, what, size = visits[index]
-                if what == "put":
-                    bench.puts(tier, size)
-                else:
-                    bench.gets(tier, what, size, objects[what, size])
-            if turn == 0:
-                bench.forget_samples()
+            measured.run(turn - 1)  # The first one warms code paths, page cache and allocators.
             if progress is not None:
                 progress(turn + 1, repeats + 1)
-    return bench.profile(rounds=repeats, seed=seed)
-
-
-@dataclass
-class _Bench:
-    """Collects latencies and joules per (tier, operation, kind, bytes)."""
-
-    store: TieredStore
-    energy: Callable[[], float | None] | None
-    seconds: defaultdict[tuple[str, str, str, int], list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
-    joules: defaultdict[tuple[str, str, str], list[tuple[float | None, int]]] = field(
-        default_factory=lambda: defaultdict(list)
+        energies, first = measured.energies(meter or UnavailableMeter("no energy meter was given"))
+    measured.finish()
+    costs, samples, interruptions = tabulate(measured.timed, energies, rounds=repeats, seed=seed)
+    skipped = [
+        {**line._asdict(), "bytes": size, "reason": reason} for (line, size), reason in sorted(measured.skipped.items())
+    ]
+    return TierProfile(
+        costs=costs,
+        samples=samples,
+        skipped=pa.Table.from_pylist(skipped, schema=SKIPPED),
+        machine=machine_name(),
+        energy=": ".join(each for each in (first.source, first.method, first.reason) if each and each != "none"),
+        interrupted=interruptions["get"].factor,
+        interrupted_stderr=interruptions["get"].stderr,
+        rounds=repeats,
+        seed=seed,
     )
-    skipped: dict[tuple[str, str, str, int], str] = field(default_factory=dict)
-
-    def gets(self, tier: Tier, kind: str, size: int, keys: list[str]) -> None:
-        """Read the objects once each from the tier; they stay there only for this time.
-
-        Where not all of them fit at once, those that do are read; with none it is the size that does not fit.
-        """
-        cell = (str(tier), "get", kind, size)
-        if cell in self.skipped:
-            return
-        refused = dict(self.store.move(dict.fromkeys(keys, tier)).refused)
-        held = [key for key in keys if key not in refused]
-        if held:
-            self._timed(cell, len(held), lambda: self.store.time_gets(held, tier))
-            self.store.move(dict.fromkeys(held, Tier.L3))
-        else:
-            self.skipped[cell] = refused[keys[0]]
-
-    def puts(self, tier: Tier, size: int) -> None:
-        """Write objects of this size to the tier, one at a time; none stays."""
-        cell = (str(tier), "put", "bytes", size)
-        if cell in self.skipped:
-            return
-        try:
-            self._timed(cell, PUTS_A_ROUND, lambda: self.store.time_puts([size] * PUTS_A_ROUND, tier))
-        except (CapacityError, TierAbsentError) as error:
-            self.skipped[cell] = str(error)
-
-    def _timed(self, cell: tuple[str, str, str, int], count: int, measure: Callable[[], np.ndarray]) -> None:
-        before = self.energy() if self.energy is not None else None
-        self.seconds[cell].append(measure())
-        after = self.energy() if self.energy is not None else None
-        used = None if before is None or after is None else after - before
-        self.joules[cell[:3]].append((used, count * cell[3]))
-
-    def forget_samples(self) -> None:
-        """Drop what was measured so far: the first round warms code paths, page cache and allocators."""
-        self.seconds.clear()
-        self.joules.clear()
-
-    def profile(self, *, rounds: int, seed: int) -> TierProfile:
-        """Summarise the samples and fit the lines."""
-        samples = [_sample(*cell, np.concatenate(self.seconds[cell])) for cell in sorted(self.seconds)]
-        costs = []
-        for cell in sorted({cell[:3] for cell in self.seconds}):
-            points = [row for row in samples if (row["tier"], row["operation"], row["kind"]) == cell]
-            if len(points) >= 2:
-                costs.append(_cost(cell, points, self.joules[cell]))
-        skipped = [
-            {"tier": cell[0], "operation": cell[1], "kind": cell[2], "bytes": cell[3], "reason": reason}
-            for cell, reason in sorted(self.skipped.items())
-        ]
-        return TierProfile(
-            costs=pa.Table.from_pylist(costs, schema=COSTS),
-            samples=pa.Table.from_pylist(samples, schema=SAMPLES),
-            skipped=pa.Table.from_pylist(skipped, schema=SKIPPED),
-            machine=machine_name(),
-            rounds=rounds,
-            seed=seed,
-        )
-
-
-Row = dict[str, str | int | float | None]
-
-
-def _sample(tier: str, operation: str, kind: str, size: int, seconds: np.ndarray) -> Row:
-    p10, median, p90 = (float(value) for value in np.percentile(seconds, [10, 50, 90]))
-    return {
-        "tier": tier,
-        "operation": operation,
-        "kind": kind,
-        "bytes": size,
-        "n": len(seconds),
-        "median_seconds": median,
-        "p10_seconds": p10,
-        "p90_seconds": p90,
-    }
-
-
-def _cost(cell: tuple[str, str, str], points: list[Row], joules: list[tuple[float | None, int]]) -> Row:
-    table = pa.Table.from_pylist(points, schema=SAMPLES)
-    fit = fit_latency(table["bytes"].to_numpy(), table["median_seconds"].to_numpy())
-    used = [amount for amount, _ in joules if amount is not None]
-    measured = len(used) == len(joules)
-    return {
-        "tier": cell[0],
-        "operation": cell[1],
-        "kind": cell[2],
-        "intercept_seconds": fit.intercept_seconds,
-        "seconds_per_byte": fit.seconds_per_byte,
-        "intercept_stderr": fit.intercept_stderr,
-        "seconds_per_byte_stderr": fit.seconds_per_byte_stderr,
-        "worst_relative_error": fit.worst_relative_error,
-        "bandwidth_bytes_per_second": 1 / fit.seconds_per_byte if fit.seconds_per_byte > 0 else None,
-        "joules_per_byte": sum(used) / sum(size for _, size in joules) if measured else None,
-        "joules_source": "measured" if measured else "unavailable",
-    }
 
 
 def machine_name() -> str:

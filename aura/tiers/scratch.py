@@ -1,59 +1,79 @@
 """Objects that exist only to be measured: real ones, of every kind, written to the store and removed again.
 
-Belongs here: their content, keys and life. Does not: timing them (`profile.py`).
+Belongs here: their content, keys and life. Does not: timing them (`rounds.py`).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
 
-from aura.tiers.store import TieredStore
+from aura.tiers.store import Entry, TieredStore
 from aura.tiers.values import Part
 
 KINDS = ("bytes", "table", "tensors")
 
-ROUND_BYTES = 2 << 20
-"""Distinct objects of one size together take at most this (but one at least, eight at most): repeated reads of a single
-object would find it in the processor's cache, as reads of a published value seldom do."""
+COPIES = 32
+"""Objects of one kind and size, at most."""
+
+SIZE_BYTES = 6 << 20
+"""Objects of one kind and size together take at most this, but two are the least. With the default sizes all objects
+together are 60 MiB: more than the processor's caches and the block cache of the database hold."""
 
 SCRATCH = "scratch/profile/"
 """Keys of the objects that are measured. A run that was killed leaves them behind; the next one removes them."""
 
+WRITE_BYTES = 8 << 20
+"""Bytes of one atomic write."""
+
 VECTOR_LENGTH = 384
 """Length of the vectors in the measured tables, as in a table of sentence embeddings."""
 
+FLUSH = "profile.flush"
+"""Directory of the checkpoint that brings the objects to where most published ones are."""
+
 
 @contextmanager
-def scratch_objects(
-    store: TieredStore, sizes: Sequence[int], rng: np.random.Generator
-) -> Iterator[dict[tuple[str, int], list[str]]]:
-    """Write the objects to measure; keys by (kind, bytes of the encoded object). Removes them on leaving."""
-    parts: dict[str, Part] = {}
-    for kind in KINDS:
-        for size in sorted(set(sizes)):
-            parts |= {f"{SCRATCH}{kind}/{size}/{copy}": _object(kind, size, rng) for copy in range(_copies(size))}
+def scratch_objects(store: TieredStore, sizes: Sequence[int], rng: np.random.Generator) -> Iterator[list[Entry]]:
+    """Write the objects to measure, in L3, and remove them on leaving.
+
+    What was just written is still in the database's memory buffer and is read faster than what has been there for
+    longer. A checkpoint, removed at once, makes the database write its buffer to files.
+    """
     store.write({}, [entry.key for entry in store.entries(SCRATCH)])
     try:
+        parts: dict[str, Part] = {}
+        held = 0
+        for kind in KINDS:
+            for size in sorted(set(sizes)):
+                for copy in range(max(2, min(COPIES, SIZE_BYTES // size))):
+                    parts[f"{SCRATCH}{kind}/{size}/{copy}"] = scratch_object(kind, size, rng)
+                    held += size
+                    if held >= WRITE_BYTES:
+                        store.write(parts)
+                        parts, held = {}, 0
         store.write(parts)
-        objects: dict[tuple[str, int], list[str]] = defaultdict(list)
-        for entry in store.entries(SCRATCH):
-            objects[entry.kind, entry.bytes].append(entry.key)
-        yield dict(objects)
+        flushed = store.directory / FLUSH
+        shutil.rmtree(flushed, ignore_errors=True)
+        store.checkpoint(flushed)
+        shutil.rmtree(flushed, ignore_errors=True)
+        yield store.entries(SCRATCH)
     finally:
-        store.write({}, list(parts))
+        store.write({}, [entry.key for entry in store.entries(SCRATCH)])
 
 
-def _copies(size: int) -> int:
-    return max(1, min(8, ROUND_BYTES // size))
+def scratch_object(kind: str, size: int, rng: np.random.Generator) -> Part:
+    """An object of about `size` bytes; the content does not compress.
 
-
-def _object(kind: str, size: int, rng: np.random.Generator) -> Part:
-    """An object of about `size` bytes; the content does not compress."""
+    Args:
+        kind: "bytes", "table" or "tensors".
+        size: Bytes of it, encoded, 1 KiB or more.
+        rng: Source of the content.
+    """
     if kind == "bytes":
         return rng.bytes(size)
     if kind == "tensors":

@@ -1,5 +1,7 @@
 """Placement on a real store: what is read often ends up where reading is cheap, within every capacity."""
 
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,10 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aura.tiers.catalog import Catalog
+from aura.tiers.checks import as_predicted
 from aura.tiers.codec import encode
+from aura.tiers.history import KEPT, Moment, extended
 from aura.tiers.placement import UNIFORM_BASIS, TierPlacement, apply_moves, plan_and_apply, restore_placement
-from aura.tiers.plan import expected_accesses, plan_placement
-from aura.tiers.profile import COSTS, SAMPLES, SKIPPED, TierProfile, measure_profile
+from aura.tiers.plan import plan_placement
+from aura.tiers.profile import TierProfile, measure_profile
+from aura.tiers.samples import COSTS, SAMPLES, SKIPPED
 from aura.tiers.store import Access, Entry, Tier, TierBudgets, TierState, open_store
 from aura.tiers.tables import ValueSchemaError
 
@@ -30,13 +35,16 @@ def profile_of(lines):
             line = {"intercept_seconds": intercept, "seconds_per_byte": slope, "worst_relative_error": 0.0}
             costs.append(dict.fromkeys(COSTS.names) | cell | line | {"joules_source": "unavailable"})
             for size in (KIB, 1024 * KIB):
-                seconds = dict.fromkeys(SAMPLES.names[-3:], intercept + slope * size)
-                samples.append(cell | {"bytes": size, "n": 1} | seconds)
+                seconds = {name: intercept + slope * size for name in SAMPLES.names if name.endswith("seconds")}
+                samples.append(cell | {"bytes": size, "reuse_bytes": 0, "n": 1, "mean_stderr": 0.0} | seconds)
     return TierProfile(
         pa.Table.from_pylist(costs, schema=COSTS),
         pa.Table.from_pylist(samples, schema=SAMPLES),
         SKIPPED.empty_table(),
         "a common machine",
+        energy="unavailable",
+        interrupted=1.0,
+        interrupted_stderr=0.0,
         rounds=1,
         seed=0,
     )
@@ -110,7 +118,7 @@ def test_every_logged_access_is_replayed_and_the_replay_is_not_logged(store):
         assert 0 < measured.mean_low <= measured.mean_seconds <= measured.mean_high
         assert measured.p50_seconds <= measured.p99_seconds
     assert len(store.access_log().ids) == 500
-    assert plan_and_apply(store, PROFILE, replay=100).measured_after.n == 100
+    assert plan_and_apply(store, PROFILE, replayed=100).measured_after.n == 100
 
 
 def test_an_applied_plan_is_stable(store):
@@ -128,7 +136,7 @@ def test_when_other_objects_become_hot_the_places_change(store):
     for _ in range(300):
         for key in keys[-10:]:
             store.get(key)
-    placement = plan_and_apply(store, PROFILE, half_life=500)
+    placement = plan_and_apply(store, PROFILE, short_half_life=100, long_half_life=500)
     assert placement.moves.refused == ()
     assert {tiers_of(store)[key] for key in keys[-10:]} == {Tier.L1}
     assert placement.moves.demoted > 0
@@ -259,7 +267,16 @@ def test_parts_of_another_version_are_refused(store):
         TierPlacement.from_parts({"objects": unknown, "tiers": parts["tiers"]})
 
 
-@pytest.mark.parametrize("wrong", [{"half_life": 0}, {"hysteresis": -1.0}, {"headroom": 1.0}, {"replay": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"short_half_life": 0},
+        {"long_half_life": 1},
+        {"hysteresis": -1.0},
+        {"headroom": 1.0},
+        {"replayed": 0},
+    ],
+)
 def test_parameters_out_of_range_are_refused(store, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         plan_and_apply(store, PROFILE, **wrong)
@@ -274,18 +291,76 @@ def access(*numbers):
     return Access(np.array(numbers, dtype=np.int32), keys, len(numbers))
 
 
-def test_an_access_counts_half_after_the_half_life():
-    weights, accesses = expected_accesses([entry(1), entry(2)], access(1, 1, 2, 2), half_life=2)
-    assert accesses == 4
-    assert weights.sum() == pytest.approx(4)
-    assert weights[1] / weights[0] == pytest.approx(2)
+def planned(entries, log, process_bytes, **parameters):
+    used = {tier: [each.bytes for each in entries if each.tier is tier] for tier in (Tier.L1, Tier.L3)}
+    states = [
+        TierState(tier, room, sum(used[tier]), len(used[tier]), 0, 0.0)
+        for tier, room in ((Tier.L1, process_bytes), (Tier.L3, None))
+    ]
+    chosen = {"short_half_life": 1000, "long_half_life": 1000, "hysteresis": 0.25, "headroom": 0.0} | parameters
+    return plan_placement(entries, states, log, PROFILE, **chosen)
 
 
-def test_accesses_of_other_objects_do_not_count():
-    weights, accesses = expected_accesses([entry(3)], access(9, 3, 9, 3, 0), half_life=1000)
-    assert (weights.tolist(), accesses) == ([2.0], 2)
-    weights, accesses = expected_accesses([entry(3), entry(12)], access(9, 9), half_life=1000)
-    assert (weights.tolist(), accesses) == ([1.0, 1.0], 0)
+def test_an_object_that_has_just_moved_does_not_flap_back():
+    """Two objects are read about equally often, and there is room for one of them."""
+    size = 16 * KIB
+    first = planned([entry(0), entry(1)], access(*[0, 1] * 100, 0), size)
+    assert first.moves == {entry(0).key: Tier.L1}
+    here = [entry(0, Tier.L1), entry(1)]
+    reads = [*[0, 1] * 100, 0]
+    for ahead in (1, 0, 1, 0):
+        reads += [ahead, ahead]
+        assert planned(here, access(*reads), size).moves == {}
+    reads += [1] * 100
+    assert planned(here, access(*reads), size).moves == {entry(0).key: Tier.L3, entry(1).key: Tier.L1}
+    assert planned(here, access(*reads), size, hysteresis=1e3).moves == {}
+
+
+def moment(day, held, cost=1.0):
+    at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=day)
+    return Moment(at, held, 10, 2 * cost, cost, cost / 2, 1e-6, None)
+
+
+def test_the_history_goes_on_and_forgets_the_oldest():
+    history = None
+    for day in range(KEPT + 10):
+        history = extended(history, moment(day, {Tier.L1: day, Tier.L3: 100}))
+    assert history.num_rows == KEPT
+    assert history["L1_bytes"].to_pylist() == list(range(10, KEPT + 10))
+    assert history["L2_bytes"].null_count == KEPT
+    assert history["at"].to_pylist() == sorted(history["at"].to_pylist())
+
+
+def test_a_placement_takes_over_the_history_of_the_one_before(store):
+    read_skewed(store)
+    times = iter([datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)])
+    first = plan_and_apply(store, PROFILE, clock=lambda: next(times))
+    second = plan_and_apply(
+        store, PROFILE, previous=TierPlacement.from_parts(first.to_parts()), clock=lambda: next(times)
+    )
+    rows = second.history.to_pylist()
+    assert [row["at"].day for row in rows] == [1, 2]
+    assert first.history.equals(second.history.slice(0, 1).combine_chunks())
+    assert rows[0]["cost_before_seconds"] > rows[0]["cost_seconds"] >= rows[0]["lower_bound_seconds"]
+    assert rows[1]["cost_before_seconds"] == rows[1]["cost_seconds"]
+    held = {state.tier: state.used_bytes for state in store.tiers()}
+    assert {tier: rows[1][f"{tier}_bytes"] for tier in held} == held
+
+
+def test_a_placement_says_what_it_foretold_and_what_was_measured(store):
+    read_skewed(store)
+    placement = plan_and_apply(store, PROFILE)
+    for replayed in (placement.replay_before, placement.replay_after):
+        assert replayed.predicted.mean_low <= replayed.predicted.mean_seconds <= replayed.predicted.mean_high
+        ratio = replayed.predicted.mean_seconds / replayed.measured.mean_seconds
+        assert replayed.relative_error == pytest.approx(ratio - 1)
+    assert placement.replay_after.predicted.mean_seconds < placement.replay_before.predicted.mean_seconds
+
+
+def test_a_profile_of_another_machine_is_found_out(store):
+    read_skewed(store)
+    slow = profile_of({tier: tuple(1000 * each for each in line) for tier, line in LINES.items()})
+    assert not as_predicted(plan_and_apply(store, slow)).passed
 
 
 objects = st.lists(
@@ -302,7 +377,9 @@ def test_a_plan_fits_and_no_plan_predicts_less_than_its_bound(shapes, reads, pro
         held = [each.bytes for each in entries if each.tier is tier]
         room = None if capacity is None else max(capacity, sum(held))
         states.append(TierState(tier, room, sum(held), len(held), 0, 0.0))
-    plan = plan_placement(entries, states, access(*reads), PROFILE, half_life=100, hysteresis=0.25, headroom=0.0)
+    plan = plan_placement(
+        entries, states, access(*reads), PROFILE, short_half_life=100, long_half_life=100, hysteresis=0.25, headroom=0.0
+    )
     final = {each.key: each.tier for each in entries} | plan.moves
     for state in states[:2]:
         assert sum(each.bytes for each in entries if final[each.key] is state.tier) <= state.capacity_bytes

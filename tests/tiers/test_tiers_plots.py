@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from PIL import Image
 
 from aura.tiers.catalog import Catalog
 from aura.tiers.placement import plan_and_apply
-from aura.tiers.plots import plot_placement, plot_profile
-from aura.tiers.profile import COSTS, SAMPLES, SKIPPED, TierProfile, measure_profile
+from aura.tiers.plots import plot_history, plot_placement, plot_profile
+from aura.tiers.profile import TierProfile, measure_profile
+from aura.tiers.samples import COSTS, SAMPLES, SKIPPED
 from aura.tiers.store import TierBudgets, open_store
 
 
@@ -23,7 +25,13 @@ def measured(tmp_path_factory):
         Catalog(store).publish("tier_profile", profile, partition=None, provenance={})
         for _ in range(200):
             Catalog(store).load("tier_profile", None)
-        return profile, plan_and_apply(store, profile)
+        start = datetime(2026, 1, 1, tzinfo=UTC)
+        placement = None
+        for day in range(3):
+            placement = plan_and_apply(
+                store, profile, previous=placement, clock=lambda day=day: start + timedelta(days=day)
+            )
+        return profile, placement
 
 
 def pixels(png):
@@ -44,11 +52,19 @@ def test_the_placement_shows_before_and_after(measured):
     assert {(0x0B, 0x6E, 0x99), (0xB8, 0xBE, 0xC4)} <= shown
 
 
+def test_the_history_shows_every_tier_the_cost_and_its_bound(measured):
+    shown = pixels(plot_history(measured[1]))
+    assert {(0x0B, 0x6E, 0x99), (0x4D, 0x9A, 0x76), (0x8A, 0x8F, 0x98), (0xC2, 0x57, 0x1A)} <= shown
+
+
 def test_an_empty_profile_and_an_empty_placement_have_a_plot(tmp_path):
-    nothing = TierProfile(COSTS.empty_table(), SAMPLES.empty_table(), SKIPPED.empty_table(), "m", rounds=1, seed=0)
+    figures = {"energy": "none", "interrupted": 1.0, "interrupted_stderr": 0.0, "rounds": 1, "seed": 0}
+    nothing = TierProfile(COSTS.empty_table(), SAMPLES.empty_table(), SKIPPED.empty_table(), "m", **figures)
     assert pixels(plot_profile(nothing))
     with open_store(tmp_path / "store", budgets=TierBudgets(process_bytes=1 << 20, arena_bytes=0)) as store:
-        assert pixels(plot_placement(plan_and_apply(store, nothing)))
+        placement = plan_and_apply(store, nothing)
+        assert pixels(plot_placement(placement))
+        assert pixels(plot_history(placement))
 
 
 def test_reading_a_value_loads_neither_matplotlib_nor_scipy():
