@@ -39,7 +39,7 @@ class TierCosts:
 
     def __post_init__(self) -> None:
         if (self.capacity_bytes is None) != (self.tier is Tier.L3):
-            raise ValueError(f"{self.tier} has capacity {self.capacity_bytes}; L3 has None and every other tier has one")
+            raise ValueError(f"{self.tier} has capacity {self.capacity_bytes}; L3 has None, every other tier bytes")
         if self.capacity_bytes is not None and self.capacity_bytes < 0:
             raise ValueError(f"{self.tier} has capacity {self.capacity_bytes}; bytes are zero or more")
         for name in ("get_seconds", "get_seconds_per_byte", "put_seconds", "put_seconds_per_byte"):
@@ -116,7 +116,7 @@ class CostTable:
         return found
 
     def prices(self, size: float) -> Floats:
-        """float64[k - 1], what a move from L3 to each fast tier costs, in gets that the tier saves of such an object."""
+        """float64[k - 1], a move from L3 to each fast tier, in what a get of such an object saves there."""
         sizes, last = np.array([size]), len(self.capacities)
         return np.array(
             [

@@ -1,8 +1,8 @@
 """The cycle of layer-cyclic access: the layers of a model are read in the same order for every token.
 
 When an object of such a pattern is read again, it is a whole number of cycles later. The expected wait is the rest of
-the present cycle and one more cycle for each that is expected to pass without a read; the chance of a read in a cycle is
-the mean of a short and a long moving average. That the access to experts is cyclic rather than recent is from SpecMD
+the present cycle and one more cycle for each that is expected to pass without a read; the chance of a read in a cycle
+is the mean of a short and a long moving average. That the access to experts is cyclic rather than recent is from SpecMD
 (arXiv 2602.03921); the two averages are from ARMS (arXiv 2508.04417).
 """
 
@@ -48,10 +48,9 @@ class Cycle:
             self._gaps, self._count = [], 0
 
     def wait(self, history: History, rows: Rows) -> Floats:
-        """float64[n], expected reads until each object is read."""
-        assert self.length is not None
+        """float64[n], expected reads until each object is read; there has to be a cycle."""
         rest, chance = self._rest(history, rows)
-        found: Floats = rest + self.length * (1 / chance - 1)
+        found: Floats = rest + self._cycle * (1 / chance - 1)
         return found
 
     def advantages(self, history: History, rows: Rows, rents: Floats) -> Floats:
@@ -59,24 +58,29 @@ class Cycle:
 
         Args:
             history: The rows.
-            rows: int64[n], which ones.
+            rows: int64[n], which ones; there has to be a cycle.
             rents: float64[k - 1], of each fast tier, in reads for each read of anything.
         """
-        assert self.length is not None
         _, chance = self._rest(history, rows)
-        found: Floats = (chance - rents[:, None] * self.length) / LONG
+        found: Floats = (chance - rents[:, None] * self._cycle) / LONG
         return found
+
+    @property
+    def _cycle(self) -> float:
+        if self.length is None:
+            raise ValueError("there is no cycle; look at `length` first")
+        return self.length
 
     def _rest(self, history: History, rows: Rows) -> tuple[Floats, Floats]:
         """What is left of the cycle that each object may be read at the end of, and the chance that it is."""
-        assert self.length is not None
+        cycle = self._cycle
         ages = (history.now - history.last[rows]).astype(np.float64)
-        slack = self.length / SLACK
-        missed = np.floor(np.maximum(ages - slack, 0) / self.length)
-        short = history.short[rows] * (1 - SHORT) ** missed
-        long = history.long[rows] * (1 - LONG) ** missed
+        slack = cycle / SLACK
+        missed = np.floor(np.maximum(ages - slack, 0) / cycle)
+        short = history.short[rows].astype(np.float64) * (1 - SHORT) ** missed
+        long = history.long[rows].astype(np.float64) * (1 - LONG) ** missed
         chance = np.maximum(SHORT_WEIGHT * short + (1 - SHORT_WEIGHT) * long, 1e-9)
-        return np.maximum(self.length * (missed + 1) + slack - ages, 1), chance
+        return np.maximum(cycle * (missed + 1) + slack - ages, 1), chance
 
 
 def find_cycle(gaps: Floats) -> float | None:

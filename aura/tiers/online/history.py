@@ -62,6 +62,30 @@ class Folded:
     gaps: Rows
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Runs:
+    """Reads in the order of their rows, then of time: m rows, each with a run of them among n.
+
+    Attributes:
+        rows: int64[m], ascending.
+        starts: int64[m], the first read of each.
+        ends: int64[m], the last one.
+        nth: int64[n], position of each read in its run.
+    """
+
+    rows: Rows
+    starts: Rows
+    ends: Rows
+    nth: Rows
+
+
+def _runs(ordered: Rows) -> _Runs:
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    ends = np.append(starts[1:], len(ordered)) - 1
+    nth = np.arange(len(ordered)) - np.repeat(starts, ends - starts + 1)
+    return _Runs(ordered[starts], starts, ends, nth)
+
+
 class History:
     """Rows by id. Columns are arrays that may be longer than there are rows; `known` says which rows are in use.
 
@@ -72,9 +96,9 @@ class History:
         size: int64[rows], bytes, one at least.
         last: int64[rows], when it was last read; -1 for never.
         kind: int16[rows], class of its gaps, below `CLASSES`; -1 for never read.
-        average: float32[rows], moving average of the base 2 logarithms of its gaps; -1 before the first gap.
-        short: float32[rows], chance of a read in a cycle, by a short average.
-        long: float32[rows], by a long one.
+        average: float16[rows], moving average of the base 2 logarithms of its gaps; -1 before the first gap.
+        short: float16[rows], chance of a read in a cycle, by a short average.
+        long: float16[rows], by a long one.
         count: uint8[rows], reads up to 15, halved at times.
     """
 
@@ -85,9 +109,9 @@ class History:
         self.size = np.zeros(LEAST_ROWS, dtype=np.int64)
         self.last = np.full(LEAST_ROWS, NEVER, dtype=np.int64)
         self.kind = np.full(LEAST_ROWS, NEVER, dtype=np.int16)
-        self.average = np.full(LEAST_ROWS, NEVER, dtype=np.float32)
-        self.short = np.full(LEAST_ROWS, FIRST_CHANCE, dtype=np.float32)
-        self.long = np.full(LEAST_ROWS, FIRST_CHANCE, dtype=np.float32)
+        self.average = np.full(LEAST_ROWS, NEVER, dtype=np.float16)
+        self.short = np.full(LEAST_ROWS, FIRST_CHANCE, dtype=np.float16)
+        self.long = np.full(LEAST_ROWS, FIRST_CHANCE, dtype=np.float16)
         self.count = np.zeros(LEAST_ROWS, dtype=np.uint8)
         self._page_of = np.full(1, NEVER, dtype=np.int32)
         self._ids_of = np.zeros(LEAST_ROWS >> PAGE_BITS, dtype=np.int32)
@@ -124,7 +148,7 @@ class History:
             raise ValueError(f"an id is {ids.min()}; the ids of objects are zero or more")
         for page in np.unique(ids >> PAGE_BITS).tolist():
             self._provide(page)
-        rows = (self._page_of[ids >> PAGE_BITS].astype(np.int64) << PAGE_BITS) | (ids & ((1 << PAGE_BITS) - 1))
+        rows: Rows = (self._page_of[ids >> PAGE_BITS].astype(np.int64) << PAGE_BITS) | (ids & ((1 << PAGE_BITS) - 1))
         self.known[rows] = True
         self.size[rows] = np.maximum(sizes, 1)
         return rows
@@ -140,72 +164,69 @@ class History:
 
     def hashes(self, rows: Rows) -> Rows:
         """int64[n], a number below `HASHES` for each object, the same in every process."""
-        spread = self.ids(rows).astype(np.uint64) * SPREAD >> SPREAD_BITS
-        return spread.astype(np.int64)
+        spread: Rows = (self.ids(rows).astype(np.uint64) * SPREAD >> SPREAD_BITS).astype(np.int64)
+        return spread
 
     def fold(self, rows: Rows, cycle: float | None) -> Folded:
         """Record reads, oldest first.
 
         Args:
-            rows: int64[n], whose reads they are.
+            rows: int64[n], whose reads they are, one at least.
             cycle: Length of the cycle of the access pattern in reads, if it has one.
 
         Returns:
             What the batch came to.
         """
         order = np.argsort(rows, kind="stable")
-        row, time = rows[order], self.now + 1 + order
+        runs, time = _runs(rows[order]), self.now + 1 + order
         self.now += len(rows)
-        first = np.ones(len(row), dtype=np.bool_)
-        first[1:] = row[1:] != row[:-1]
-        ends = np.append(np.flatnonzero(first)[1:], len(row)) - 1
-        starts = np.flatnonzero(first)
-        nth = np.arange(len(row)) - np.repeat(starts, ends - starts + 1)
         before = np.empty_like(time)
         before[1:] = time[:-1]
-        before[starts] = self.last[row[starts]]
+        before[runs.starts] = self.last[runs.rows]
         again = before >= 0
-        gap = np.maximum(time - before, 1)
-        kinds = self._averages(row, nth, starts, ends, gap, again)
+        gaps = np.maximum(time - before, 1)
+        kinds = self._averages(runs, gaps, again)
         if cycle is not None:
-            self._chances(row, nth, ends, np.where(again, gap, cycle), cycle)
-        touched = row[ends]
-        self.last[touched] = time[ends]
-        self.count[touched] = np.minimum(self.count[touched] + nth[ends] + 1, MOST_COUNTED)
-        return Folded(touched, nth[ends] + 1, kinds[again], gap[again])
+            self._chances(runs, np.where(again, gaps, cycle) / cycle)
+        counts = runs.ends - runs.starts + 1
+        self.last[runs.rows] = time[runs.ends]
+        self.count[runs.rows] = np.minimum(self.count[runs.rows] + counts, MOST_COUNTED)
+        return Folded(runs.rows, counts, kinds[again], gaps[again])
 
-    def _averages(self, row: Rows, nth: Rows, starts: Rows, ends: Rows, gap: Rows, again: NDArray[np.bool_]) -> Rows:
+    def _averages(self, runs: _Runs, gaps: Rows, again: NDArray[np.bool_]) -> Rows:
         """Bring average and class up to date; int64[n], the class before each read."""
-        logarithm = np.log2(gap)
-        past = self.average[row[starts]]
-        weight = np.full(len(row), MEMORY)
+        logarithm = np.log2(gaps)
+        past = self.average[runs.rows].astype(np.float64)
+        weight = np.full(len(gaps), MEMORY)
         value = (1 - MEMORY) * logarithm
         # The first gap of an object is its average; before it there is none, which the average -1 says.
-        fresh = np.zeros(len(row), dtype=np.bool_)
-        fresh[starts] = again[starts] & (past < 0)
-        behind_new = np.flatnonzero(~again[starts] & (ends > starts))
-        fresh[starts[behind_new] + 1] = True
+        fresh = np.zeros(len(gaps), dtype=np.bool_)
+        fresh[runs.starts] = again[runs.starts] & (past < 0)
+        behind_new = np.flatnonzero(~again[runs.starts] & (runs.ends > runs.starts))
+        fresh[runs.starts[behind_new] + 1] = True
         value[fresh], weight[fresh] = logarithm[fresh], 0.0
-        value[starts] = np.where(fresh[starts], value[starts], MEMORY * past + value[starts])
-        value[~again], weight[starts] = NEVER, 0.0
-        average = _scan(weight, value, nth, SCANNED)
+        value[runs.starts] = np.where(fresh[runs.starts], value[runs.starts], MEMORY * past + value[runs.starts])
+        value[~again], weight[runs.starts] = NEVER, 0.0
+        average = _scan(weight, value, runs.nth, SCANNED)
         last_gap = np.minimum(logarithm, OCTAVES - 1).astype(np.int64)
         typical = np.where(fresh, OCTAVES, np.clip(average, 0, OCTAVES - 1).astype(np.int64))
         after = np.where(again, 1 + last_gap * (OCTAVES + 1) + typical, ONCE)
         kinds = np.empty_like(after)
         kinds[1:] = after[:-1]
-        kinds[starts] = self.kind[row[starts]]
-        self.average[row[ends]] = average[ends]
-        self.kind[row[ends]] = after[ends]
+        kinds[runs.starts] = self.kind[runs.rows]
+        self.average[runs.rows] = average[runs.ends]
+        self.kind[runs.rows] = after[runs.ends]
         return kinds
 
-    def _chances(self, row: Rows, nth: Rows, ends: Rows, gap: Floats | Rows, cycle: float) -> None:
-        cycles = np.maximum(1, np.round(gap / cycle))
-        begins = nth == 0
+    def _chances(self, runs: _Runs, cycles: Floats) -> None:
+        """Bring the chances of a read in a cycle up to date, for gaps of so many cycles."""
+        cycles = np.maximum(1, np.round(cycles))
         for column, rate in ((self.short, SHORT), (self.long, LONG)):
             weight = (1 - rate) ** cycles
-            value = rate + np.where(begins, weight * column[row], 0.0)
-            column[row[ends]] = _scan(np.where(begins, 0.0, weight), value, nth, 64)[ends]
+            value = np.full(len(cycles), rate)
+            value[runs.starts] += weight[runs.starts] * column[runs.rows].astype(np.float64)
+            weight[runs.starts] = 0.0
+            column[runs.rows] = _scan(weight, value, runs.nth, len(cycles).bit_length())[runs.ends]
 
     def _provide(self, page: int) -> None:
         if page >= len(self._page_of):

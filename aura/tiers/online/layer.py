@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from aura.tiers.online.costs import CostTable, Moves, Rows, TierCosts
+from aura.tiers.online.costs import CostTable, Moves, TierCosts
 from aura.tiers.online.cycle import Cycle
 from aura.tiers.online.history import History
 from aura.tiers.online.placing import Placement, movable, offers
@@ -46,6 +46,7 @@ class OnlineLayer:
         if not object_bytes > 0:
             raise ValueError(f"object_bytes is {object_bytes}; objects have more than zero bytes")
         self._costs = CostTable(tiers, object_bytes)
+        self._named = {each.tier for each in tiers}
         self._known = Knowledge(History(), Reuse(self._costs.prices(object_bytes)), Cycle())
         budget = int(self._costs.capacities.sum())
         self._common = Recency(self._known)
@@ -104,6 +105,8 @@ class OnlineLayer:
             self._shadows.add(history.add(new[found >= 0], found[found >= 0]))
             rows = history.find(ids)
             rows = rows[rows >= 0]
+        if not len(rows):
+            return
         self._placement.lengthen()
         self._bytes_read += float(history.size[rows].sum())
         self._shadows.before(rows)
@@ -147,43 +150,57 @@ class OnlineLayer:
         """Take note of where objects are: after a write, a move by others, a move that was refused or left out.
 
         Args:
-            ids: int32[n], each once.
-            tiers: Where each is, n of them.
+            ids: int32[n]; the last one counts where one comes twice.
+            tiers: Where each is, n of them. A tier that is of no use, since it is as slow as L3, counts as L3.
             sizes: int[n], bytes.
 
         Raises:
             ValueError: A tier is not one of this layer's.
         """
-        known = self._known.history
-        before = known.find(ids)
-        self._leave(before[before >= 0])
-        rows = known.add(ids, np.asarray(sizes, dtype=np.int64))
+        numbers = self._numbers(tiers)
+        ids, latest = np.unique(np.asarray(ids)[::-1], return_index=True)
+        numbers, sizes = numbers[::-1][latest], np.asarray(sizes, dtype=np.int64)[::-1][latest]
+        history = self._known.history
+        before = history.find(ids)
+        known = before[before >= 0]
+        self._placement.drop(known)
+        self._shadows.drop(known[history.size[known] != np.maximum(sizes[before >= 0], 1)])
+        rows = history.add(ids, sizes)
         self._shadows.add(rows[before < 0])
-        self._placement.put(rows, self._numbers(tiers))
+        self._placement.put(rows, numbers)
 
-    def pin(self, ids: NDArray[np.int32], pinned: bool = True) -> None:
-        """Leave objects where they are, or stop doing so; ids that are not known are passed over."""
+    def pin(self, ids: NDArray[np.int32]) -> None:
+        """Leave objects where they are from now on.
+
+        Raises:
+            ValueError: An id is not known; where it is has to be told by `placed` first.
+        """
         rows = self._known.history.find(ids)
-        self._known.history.pinned[rows[rows >= 0]] = pinned
+        if (rows < 0).any():
+            raise ValueError(f"id {ids[rows < 0][0]} is not known; tell by `placed` where it is before it is pinned")
+        self._known.history.pinned[rows] = True
+
+    def unpin(self, ids: NDArray[np.int32]) -> None:
+        """Let objects be moved again; ids that are not known are passed over."""
+        rows = self._known.history.find(ids)
+        self._known.history.pinned[rows[rows >= 0]] = False
 
     def forget(self, ids: NDArray[np.int32]) -> None:
         """Objects were deleted; ids that are not known are passed over."""
         rows = self._known.history.find(ids)
         rows = np.unique(rows[rows >= 0])
-        self._leave(rows)
+        self._placement.drop(rows)
         self._shadows.remove(rows)
         self._known.history.remove(rows)
         self._touched = np.setdiff1d(self._touched, rows)
 
-    def _leave(self, rows: Rows) -> None:
-        """All placements drop their copies, with the sizes that they had."""
-        self._placement.put(rows, np.full(len(rows), len(self._costs.capacities), dtype=np.int8))
-
     def _numbers(self, tiers: Sequence[Tier]) -> NDArray[np.int8]:
-        names = {tier: number for number, tier in enumerate(self._costs.tiers)}
-        return np.array([names[tier] for tier in tiers], dtype=np.int8)
+        unknown = set(tiers) - self._named
+        if unknown:
+            raise ValueError(f"there is no {min(unknown)} here; there are {', '.join(sorted(self._named))}")
+        durable = len(self._costs.capacities)
+        numbers = {tier: number for number, tier in enumerate(self._costs.tiers)}
+        return np.array([numbers.get(tier, durable) for tier in tiers], dtype=np.int8)
 
     def _learn(self) -> None:
-        self._known.reuse.learn(
-            self._known.history, self._shadows.rows, self._shadows.share, self._costs.capacities
-        )
+        self._known.reuse.learn(self._known.history, self._shadows.rows, self._shadows.share, self._costs.capacities)

@@ -1,11 +1,11 @@
 """Where objects are, and which moves pay for themselves under a policy: the same for the store and for its shadows.
 
-A move to a faster tier gains, for each read to expect, the difference of the gets; it costs the read of the copy, the
-write, and what the objects that make room would have gained. Per tier, from the fastest: those that were just read are
-sorted by gain per byte, those that are held by the policy's order, and as many of the first displace as many of the last
-as make the most of gains less losses. What was displaced may go to the next slower tier on the same terms; otherwise its
-copy is dropped, which costs nothing, since L3 holds every object. A move has to pay for itself with what is expected
-(cost and benefit of a migration: ARMS, arXiv 2508.04417); an object that was read once is never moved.
+A move to a faster tier gains what `Reuse` calls its advantage; it costs the read of the copy, the write, and what the
+objects that make room would have gained. Per tier, from the fastest: those that were just read are sorted by gain per
+byte, those that are held by the policy's order, and as many of the first displace as many of the last as make the most
+of gains less losses. What was displaced may go to the next slower tier on the same terms; otherwise its copy is
+dropped, which costs nothing, since L3 holds every object. That a move has to be weighed against its cost is from ARMS
+(arXiv 2508.04417). An object that was read once is never moved.
 """
 
 from __future__ import annotations
@@ -142,6 +142,10 @@ class Placement:
         for tier in np.unique(before[changed]).tolist():
             if tier < self._durable:
                 self._held[tier] = self._held[tier][self.tier[self._held[tier]] == tier]
+
+    def drop(self, rows: Rows) -> None:
+        """Take note that objects have no copy in a fast tier; each row once, with the size that it had."""
+        self.put(rows, np.full(len(rows), self._durable, dtype=np.int8))
 
     def follow(self, policy: Recency) -> None:
         """Exchange the policy; what is placed stays."""

@@ -1,10 +1,10 @@
-"""Policies as orders of rows: whom to keep, whom to admit, and how many reads to expect.
+"""Policies as orders of rows: whom to keep, whom to admit, and what there is to be gained by it.
 
-Belongs here: each policy in the form that a batch of reads can be answered with. Does not: the policies access by access,
-which these follow (`aura.tiers.replay`); room and costs (`placing`).
+Belongs here: each policy in the form that a batch of reads can be answered with. Does not: the policies access by
+access, which these follow (`aura.tiers.replay`); room and costs (`placing`).
 
-A policy orders; whether a move pays for itself is decided with the reads to expect, which every policy takes from
-`Reuse`, but for the cycle-aware one, which knows better as long as there is a cycle.
+A policy orders; whether a move pays for itself is decided with the advantage, which every policy takes from `Reuse`,
+but for the cycle-aware one, which knows better as long as there is a cycle.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from aura.tiers.online.reuse import Reuse
 
 Mask = NDArray[np.bool_]
 
+TURNS = (1 << 15) - 1
+"""Batches after which they are counted anew; those from before the last time are all alike."""
 MOST_READS = 3
 """Two bits count the reads since an object entered."""
 
@@ -46,7 +48,7 @@ class Recency:
         """float64[n], the benefit of keeping each; the lowest goes first."""
         return self._known.history.last[rows].astype(np.float64)
 
-    def admits(self, rows: Rows, victims: Rows) -> Mask:
+    def admits(self, rows: Rows, victims: Rows, /) -> Mask:
         """bool[n], whether each may take the place of the victim beside it."""
         return self.keep(rows) > self.keep(victims)
 
@@ -86,7 +88,7 @@ class TinyLfu(Recency):
 
     name = "tiny-lfu"
 
-    def admits(self, rows: Rows, victims: Rows) -> Mask:
+    def admits(self, rows: Rows, victims: Rows, /) -> Mask:
         """As `Recency.admits`."""
         count = self._known.history.count
         return count[rows] > count[victims]
@@ -96,16 +98,15 @@ class S3Fifo(Recency):
     """Newcomers wait outside until they are read again; who is held leaves in turn, unless it was read meanwhile.
 
     J. Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023. The small queue and its ghosts are one
-    list here, since nothing is moved for an object in the small queue: whose last gap is within its length is admitted.
+    list here, as long as what fast memory holds, since nothing is moved for an object in the small queue.
     """
 
     name = "s3-fifo"
 
     def __init__(self, knowledge: Knowledge) -> None:
         super().__init__(knowledge)
-        self.window = np.inf
         self._turn = 0
-        self._entered = np.zeros(0, dtype=np.int32)
+        self._entered = np.zeros(0, dtype=np.int16)
         self._reads = np.zeros(0, dtype=np.uint8)
 
     def keep(self, rows: Rows) -> Floats:
@@ -113,14 +114,17 @@ class S3Fifo(Recency):
         self._lengthen()
         return self._entered[rows].astype(np.float64)
 
-    def admits(self, rows: Rows, victims: Rows) -> Mask:
+    def admits(self, rows: Rows, _victims: Rows, /) -> Mask:
         """As `Recency.admits`."""
         octave = (self._known.history.kind[rows].astype(np.int64) - 1) // (OCTAVES + 1)
-        return 2.0**octave <= self.window
+        return 2.0**octave <= self._known.reuse.span
 
     def read(self, rows: Rows, counts: Rows) -> None:
         """As `Recency.read`."""
         self._lengthen()
+        if self._turn == TURNS:
+            self._turn = 0
+            self._entered = (np.maximum(self._entered, 0) - TURNS).astype(np.int16)
         self._turn += 1
         self._reads[rows] = np.minimum(self._reads[rows] + counts, MOST_READS)
 

@@ -5,12 +5,13 @@ P. Meier, "Nonparametric estimation from incomplete observations", JASA 53, 1958
 that age and class tell the chance of a hit is from N. Beckmann, H. Chen, A. Cidon, "LHD: improving cache hit rate by
 maximizing hit density", NSDI 2018.
 
-Room in a tier has a rent. The advantage of an object that is there over one that is not is, in reads that are saved, the
-chance of a read less the rent, and then the advantage that it has after that. It never falls below 0, since to drop a
-copy is free, and never exceeds the price of a move, for which the object could come back. That is a game of stopping
-with two obstacles (E. Dynkin, 1969), solved here by going back in age, class by class. A move to the tier pays for itself
-when the advantage reaches the price. The rent is where those that are worth the room fill it: the price of the capacity
-in the sense of P. Whittle, "Restless bandits", Journal of Applied Probability 25, 1988.
+Room in a tier has a rent. The advantage of an object that is there over one that is not is, in reads that are saved,
+the chance of a read less the rent, and then the advantage that it has after that. It never falls below 0, since to drop
+a copy is free, and never exceeds the price of a move, for which the object could come back. That is a game of stopping
+with two obstacles (E. B. Dynkin, "Game variant of a problem on optimal stopping", Soviet Math. Dokl. 10, 1969), solved
+here by going back in age, class by class. A move pays for itself when the advantage reaches the price. The rent is
+where those that are worth the room just fill it: the price of the capacity in the sense of P. Whittle, "Restless
+bandits", Journal of Applied Probability 25, 1988.
 """
 
 from __future__ import annotations
@@ -40,14 +41,16 @@ class Reuse:
     """Learns from what `History.fold` returns.
 
     Attributes:
-        advantage: float32[k - 1, CLASSES, AGES], of having an object in each fast tier in place of L3, in reads that are
-            saved; below 0 where it is better dropped, and above the price where it pays to bring it there.
+        advantage: float32[k - 1, CLASSES, AGES], of having an object in each fast tier in place of L3, in reads
+            that are saved; below 0 where it is better dropped, and above the price where it pays to bring it there.
         prices: float64[k - 1], of a move from L3 to each fast tier, in reads.
+        span: Latest reads of which as many objects are the target as fast memory holds; what LRU would hold.
         rents: float64[k - 1], of an object's room in each fast tier, in reads for each read of anything.
     """
 
     def __init__(self, prices: Floats) -> None:
         self.prices = prices
+        self.span = np.inf
         self.rents = np.full(len(prices), LEAST_RENT)
         self.advantage = np.zeros((len(prices), CLASSES, AGES), dtype=np.float32)
         self._reads = np.zeros(CLASSES * AGES, dtype=np.float32)
@@ -86,8 +89,8 @@ class Reuse:
         rows, last = sample[last >= 0], last[last >= 0]
         sizes = history.size[rows]
         held = float(capacities.sum()) / max(float(sizes.mean()), 1) if len(rows) else 1
-        remembered = max(1, round(REMEMBERED * held * share))
-        oldest = int(np.partition(last, -remembered)[-remembered]) if remembered < len(last) else 0
+        oldest = _latest(last, REMEMBERED * held * share)
+        self.span = float(history.now - _latest(last, held * share))
         elapsed = history.now - self._learned_at
         cells = self.cells(history, rows)
         awaited = np.bincount(cells[last >= oldest], minlength=CLASSES * AGES) / share
@@ -105,6 +108,12 @@ class Reuse:
         self._reads *= np.float32(FADING)
         self._lost *= np.float32(FADING)
         self._learned_at = history.now
+
+
+def _latest(last: Rows, count: float) -> int:
+    """When the object was read that so many others were read after; 0 if there are not so many."""
+    place = max(1, round(count))
+    return int(np.partition(last, -place)[-place]) if place < len(last) else 0
 
 
 EDGES = np.concatenate([[0.0], 2.0 ** (np.arange(1, AGES + 1) / AGES_PER_OCTAVE)])
@@ -135,7 +144,7 @@ def _hazards(reads: NDArray[np.floating], censored: NDArray[np.floating]) -> NDA
     typical = (typical_reads + PRIOR * overall) / (_at_risk(typical_reads, typical_censored) + PRIOR)
     wider = np.concatenate([overall[None], np.tile(typical, (OCTAVES, 1))])
     hazards = (reads + PRIOR * wider) / (_at_risk(reads, censored) + PRIOR)
-    return np.clip(hazards, 0, 1 - 1e-6)
+    return np.clip(hazards, 0, 1)
 
 
 def _after_read() -> Rows:
@@ -177,7 +186,8 @@ def _advantage(
     for age in range(AGES - 1, -1, -1):
         found[age] += missed[age] * later
         later = found[age].clip(0, price)
-    return found.transpose(1, 2, 0)
+    solved: NDArray[np.float32] = found.transpose(1, 2, 0).astype(np.float32, copy=False)
+    return solved
 
 
 def sampled_below(share: float) -> int:

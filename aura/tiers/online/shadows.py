@@ -56,8 +56,12 @@ class Shadows:
         """Objects are gone, while their rows are still known."""
         sampled = self.sampled(rows)
         self.rows = self.rows[~np.isin(self.rows, sampled)]
+        self.drop(sampled)
+
+    def drop(self, rows: Rows) -> None:
+        """Objects change their sizes, which they have until this returns: they fall to L3."""
         for each in self._placements:
-            each.put(sampled, np.full(len(sampled), len(self._costs.capacities), dtype=np.int8))
+            each.drop(rows)
 
     def before(self, reads: Rows) -> None:
         """Charge each shadow for a batch of reads, as it is placed; before they are folded."""
@@ -66,9 +70,8 @@ class Shadows:
         slot = self._paid[self._batches % BATCHES]
         for position, each in enumerate(self._placements):
             each.lengthen()
-            if each.policy.idle:
-                continue
-            slot[position] = self._costs.get(each.tier[sampled], sizes).sum()
+            if not each.policy.idle:
+                slot[position] = self._costs.get(each.tier[sampled], sizes).sum()
 
     def after(self, touched: Rows, counts: Rows, offered: Offers) -> None:
         """Let each shadow move after the batch, and charge it for that.

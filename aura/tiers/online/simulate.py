@@ -61,6 +61,14 @@ def dense_ids(trace: Trace) -> NDArray[np.int32]:
     return rank[inverse]
 
 
+def _objects(trace: Trace, object_bytes: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The id of each access, and the bytes of each object: those of its first access."""
+    ids = dense_ids(trace)
+    sizes = np.zeros(trace.unique, dtype=np.int64)
+    sizes[ids[::-1]] = trace.weights[::-1] * (object_bytes if trace.sizes is None else 1)
+    return ids, sizes
+
+
 def replay_layer(
     trace: Trace,
     tiers: Sequence[TierCosts],
@@ -82,13 +90,11 @@ def replay_layer(
         fold_every: Reads in a batch, at most.
         layer: The layer, without experience; None makes one.
     """
-    ids, weights = dense_ids(trace), trace.weights * (object_bytes if trace.sizes is None else 1)
-    sizes = np.zeros(trace.unique, dtype=np.int64)
-    sizes[ids[::-1]] = weights[::-1]
-    typical = float(weights.mean())
+    ids, sizes = _objects(trace, object_bytes)
+    typical = float(sizes[ids].mean())
     costs = CostTable(tiers, typical)
     layer = OnlineLayer(tiers, object_bytes=typical) if layer is None else layer
-    where = np.full(trace.unique, len(costs.tiers) - 1, dtype=np.int8)
+    where = np.full(len(sizes), len(costs.tiers) - 1, dtype=np.int8)
     numbers = {tier: number for number, tier in enumerate(costs.tiers)}
     gets = np.zeros(len(costs.tiers), dtype=np.int64)
     get_seconds = move_seconds = 0.0
@@ -112,60 +118,71 @@ def replay_layer(
 
 
 def replay_cascade(trace: Trace, tiers: Sequence[TierCosts], *, object_bytes: int = 1) -> Cost:
-    """Replay a trace through LRU over the same tiers: what is read goes to the fastest, whose victims go down one tier.
+    """Replay a trace through LRU over the same tiers: what is read goes to the fastest, its victims go down one tier.
 
-    It moves within the get, with the bytes at hand: what is promoted costs the write, what is demoted a read from memory
-    and the write, and what falls to L3 nothing.
+    It moves within the get, with the bytes at hand: what is promoted costs the write, what is demoted a read from the
+    tier above and the write, and what falls to L3 nothing.
 
     Args:
-        trace: The accesses.
+        trace: The accesses; an object keeps the size that it has at first.
         tiers: Capacities and costs.
         object_bytes: Bytes of each object where the trace has no sizes.
     """
-    ids, weights = dense_ids(trace), trace.weights * (object_bytes if trace.sizes is None else 1)
-    costs = CostTable(tiers, float(weights.mean()))
-    durable = len(costs.tiers) - 1
-    capacities = costs.capacities.tolist()
-    held: list[OrderedDict[int, int]] = [OrderedDict() for _ in capacities]
-    used = [0] * durable
-    counts = np.zeros((durable + 1, 3), dtype=np.int64)
-    entered: list[list[int]] = [[] for _ in capacities]
-    descended: list[list[int]] = [[] for _ in capacities]
-    found = np.full(len(ids), durable, dtype=np.int8)
-    for index, (key, size) in enumerate(zip(ids.tolist(), weights.tolist(), strict=True)):
-        tier = next((tier for tier in range(durable) if key in held[tier]), durable)
-        found[index] = tier
-        if tier == 0:
-            held[0].move_to_end(key)
-            continue
-        if tier < durable:
-            used[tier] -= held[tier].pop(key)
-        # Where it does not fit at all it goes to the next tier.
-        into = next((fast for fast in range(durable) if size <= capacities[fast]), durable)
-        falling = [(key, size)]
-        if into < durable:
-            entered[into].append(size)
-        while falling and into < durable:
-            below: list[tuple[int, int]] = []
-            for each, bytes_ in falling:
-                if bytes_ > capacities[into]:
-                    continue
-                held[into][each] = bytes_
-                used[into] += bytes_
-            while used[into] > capacities[into]:
-                victim, freed = held[into].popitem(last=False)
-                used[into] -= freed
-                below.append((victim, freed))
-            if into + 1 < durable:
-                descended[into + 1] += [freed for _, freed in below if freed <= capacities[into + 1]]
-            falling, into = below, into + 1
+    ids, sizes = _objects(trace, object_bytes)
+    costs = CostTable(tiers, float(sizes[ids].mean()))
+    durable = len(costs.capacities)
+    cascade = _Cascade(costs.capacities.tolist())
+    weights = sizes.tolist()
+    found = np.array([cascade.access(key, weights[key]) for key in ids.tolist()], dtype=np.int8)
     move_seconds, moved = 0.0, 0
     for tier in range(durable):
-        sizes = np.array(entered[tier], dtype=np.int64)
-        move_seconds += float((costs.move(0, tier, sizes) - costs.get(0, sizes)).sum())
-        lower = np.array(descended[tier], dtype=np.int64)
-        move_seconds += float(costs.move(tier - 1, tier, lower).sum()) if len(lower) else 0.0
-        moved += int(sizes.sum() + lower.sum())
-    counts = np.bincount(found, minlength=durable + 1)
-    get_seconds = float(costs.get(found, weights).sum())
-    return Cost(len(ids), get_seconds, move_seconds, moved, tuple(zip(costs.tiers, counts.tolist(), strict=True)))
+        promoted, demoted = (np.array(each[tier], dtype=np.int64) for each in (cascade.promoted, cascade.demoted))
+        put = costs.move(0, tier, promoted) - costs.get(0, promoted)
+        move_seconds += float(put.sum() + costs.move(max(tier - 1, 0), tier, demoted).sum())
+        moved += int(promoted.sum() + demoted.sum())
+    gets = np.bincount(found, minlength=durable + 1)
+    get_seconds = float(costs.get(found, sizes[ids]).sum())
+    return Cost(len(ids), get_seconds, move_seconds, moved, tuple(zip(costs.tiers, gets.tolist(), strict=True)))
+
+
+class _Cascade:
+    """LRU over fast tiers, each object in one of them. An object that is too large for a tier passes it by.
+
+    Attributes:
+        promoted: Bytes of each promotion, by the tier that it went to.
+        demoted: Bytes of each demotion to a fast tier, by that tier.
+    """
+
+    def __init__(self, capacities: Sequence[int]) -> None:
+        self._capacities = capacities
+        self._held: list[OrderedDict[int, int]] = [OrderedDict() for _ in capacities]
+        self._used = [0 for _ in capacities]
+        self.promoted: list[list[int]] = [[] for _ in capacities]
+        self.demoted: list[list[int]] = [[] for _ in capacities]
+
+    def access(self, key: int, size: int) -> int:
+        """Read an object; the tier that it was found in, as many as there are for L3."""
+        for tier, held in enumerate(self._held):
+            if key in held:
+                if tier == 0:
+                    held.move_to_end(key)
+                else:
+                    self._used[tier] -= held.pop(key)
+                    self._insert(0, key, size, self.promoted)
+                return tier
+        self._insert(0, key, size, self.promoted)
+        return len(self._held)
+
+    def _insert(self, tier: int, key: int, size: int, counted: list[list[int]]) -> None:
+        if tier == len(self._held):
+            return
+        if size > self._capacities[tier]:
+            self._insert(tier + 1, key, size, counted)
+            return
+        counted[tier].append(size)
+        self._held[tier][key] = size
+        self._used[tier] += size
+        while self._used[tier] > self._capacities[tier]:
+            victim, freed = self._held[tier].popitem(last=False)
+            self._used[tier] -= freed
+            self._insert(tier + 1, victim, freed, self.demoted)
