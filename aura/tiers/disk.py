@@ -39,8 +39,8 @@ _WAL_BYTES = 256 << 20
 _BUFFER_BYTES = 64 << 20
 """RocksDB's default. After a full disk it writes again once this much is free; it looks every five seconds."""
 _FULL = ("No space left", "File too large", "quota", "Quota", "Writer has previous error")
-_REWRITE = "Write it again (materialize its asset) or restore the store from a checkpoint."
-_RESTORE = "Restore the store from a checkpoint, or remove the directory and materialize the assets again."
+_REWRITE = "Write it again (materialize its asset) or restore a backup (`aura tiers restore`)."
+_RESTORE = "Restore a backup (`aura tiers restore`), or remove the directory and materialize the assets again."
 
 
 class Disk:
