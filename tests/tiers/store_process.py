@@ -2,7 +2,6 @@
 
 serve: opens every directory that it reads from stdin, as the owner, and answers "ready"; ends at the end of stdin.
 own: opens one directory, answers "ready", and waits to be killed.
-fill: writes batches of two objects of the same content for ever and prints the number of each that was acknowledged.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from aura.tiers.store import Tier, TierBudgets, open_store
+from aura.tiers.store import TierBudgets, open_store
 
 BUDGETS = TierBudgets(device_bytes=1 << 16, process_bytes=1 << 16, arena_bytes=1 << 16)
 
@@ -31,28 +30,9 @@ def own(directory: Path) -> None:
     sys.stdin.read()
 
 
-def fill(directory: Path) -> None:
-    store = open_store(directory, budgets=TierBudgets(process_bytes=1 << 20, arena_bytes=1 << 20))
-    count = len(store.entries("left/"))
-    while True:
-        content = content_of(count)
-        store.write({f"left/{count:06d}": content, f"right/{count:06d}": content})
-        print(count, flush=True)
-        store.move({f"left/{count:06d}": Tier.L2, f"right/{count:06d}": Tier.L1})
-        if count % 3 == 2:
-            store.write({f"left/{count - 1:06d}": content, f"right/{count - 1:06d}": content})
-        count += 1
-
-
-def content_of(count: int) -> bytes:
-    return f"{count}-".encode() * (1 + 997 * count % 5000)
-
-
 if __name__ == "__main__":
     match sys.argv[1]:
         case "serve":
             serve()
         case "own":
             own(Path(sys.argv[2]))
-        case "fill":
-            fill(Path(sys.argv[2]))

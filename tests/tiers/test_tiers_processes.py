@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from store_process import content_of
 
 from aura.tiers.arena import SHARED_MEMORY
 from aura.tiers.errors import StorageError, StoreClosedError, StoreUnavailableError
@@ -33,30 +32,6 @@ def kill(process: subprocess.Popen[str]) -> str:
     process.kill()
     rest, _ = process.communicate()
     return rest
-
-
-@pytest.mark.slow
-def test_nothing_acknowledged_is_lost_when_the_writer_is_killed(tmp_path):
-    """Each round kills a writer at another moment; batches of two must be there whole or not at all."""
-    acknowledged = -1
-    for round_number in range(10):
-        process = start("fill", tmp_path / "s")
-        first = process.stdout.readline()
-        assert first, "the writer died by itself"
-        time.sleep(0.013 * round_number)
-        lines = [first, *kill(process).splitlines(keepends=True)]
-        acknowledged = max([acknowledged, *(int(line) for line in lines if line.endswith("\n"))])
-        with open_store(tmp_path / "s", budgets=SMALL) as store:
-            left = [entry.key.removeprefix("left/") for entry in store.entries("left/")]
-            right = [entry.key.removeprefix("right/") for entry in store.entries("right/")]
-            assert left == right == [f"{number:06d}" for number in range(len(left))]
-            assert len(left) > acknowledged
-            for number in left:
-                one, other = store.get(f"left/{number}"), store.get(f"right/{number}")
-                assert one == other
-                assert one in (content_of(int(number)), content_of(int(number) + 1))
-    assert acknowledged >= 10
-    assert not list(SHARED_MEMORY.glob(f"aura-{_name(tmp_path / 's')}-*"))
 
 
 def _name(directory: Path) -> str:
