@@ -55,22 +55,22 @@ class TierProfile:
             median, the 10th and the 90th percentile, in seconds.
         skipped: What was not measured, with the reason.
         machine: Processor, cores and memory of the machine.
+        rounds: Rounds over all tiers and sizes, without the discarded first one.
+        seed: Seed of the order of the measurements.
         energy: Where the joules come from, or why there are none.
         interrupted: Mean of the gets with interruptions over that without, >= 1; it is in the means of the samples.
         interrupted_stderr: Its standard error.
-        rounds: Rounds over all tiers and sizes, without the discarded first one.
-        seed: Seed of the order of the measurements.
     """
 
     costs: pa.Table
     samples: pa.Table
     skipped: pa.Table
     machine: str
-    energy: str
-    interrupted: float
-    interrupted_stderr: float
     rounds: int
     seed: int
+    energy: str = "unavailable: not measured"
+    interrupted: float = 1.0
+    interrupted_stderr: float = 0.0
 
     def __post_init__(self) -> None:
         for name, schema in (("costs", COSTS), ("samples", SAMPLES), ("skipped", SKIPPED)):
