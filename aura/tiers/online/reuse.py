@@ -30,7 +30,7 @@ FADING = 0.9
 """Weight of past experience when it is learned anew."""
 LEARN_FIRST, LEARN_EVERY = 1024, 8192
 """Reads until the first time of learning, and between two later; in between the pause doubles."""
-STEPS, MOST_STEP = 4, 2.0
+STEPS, MOST_STEP = 8, 2.0
 """Steps towards the solution each time, and the most by which one changes the rent."""
 LEAST_RENT = 1e-9
 REMEMBERED = 5
@@ -185,7 +185,7 @@ def _advantage(
     later = np.zeros(found.shape[1:], dtype=np.float32)
     for age in range(AGES - 1, -1, -1):
         found[age] += missed[age] * later
-        later = found[age].clip(0, price)
+        later = np.maximum(found[age], 0)
     solved: NDArray[np.float32] = found.transpose(1, 2, 0).astype(np.float32, copy=False)
     return solved
 
