@@ -1,6 +1,6 @@
 """Placement on a real store: what is read often ends up where reading is cheap, within every capacity."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from aura.tiers.catalog import Catalog
 from aura.tiers.checks import as_predicted
 from aura.tiers.codec import encode
-from aura.tiers.history import KEPT, Moment, extended
 from aura.tiers.placement import UNIFORM_BASIS, TierPlacement, apply_moves, plan_and_apply, restore_placement
 from aura.tiers.plan import plan_placement
 from aura.tiers.profile import TierProfile, measure_profile
@@ -219,6 +218,18 @@ def test_objects_that_are_not_published_values_are_left_alone_and_their_room_is_
     assert placement.moves.refused == ()
 
 
+def test_a_pinned_object_stays_and_the_placement_says_so(store):
+    keys = read_skewed(store)
+    store.pin(keys[-1], Tier.L1)
+    placement = plan_and_apply(store, PROFILE)
+    assert tiers_of(store)[keys[-1]] is Tier.L1
+    assert keys[-1] in dict(placement.moves.refused)
+    assert placement.over_capacity == ()
+    after = dict(zip(placement.objects["key"].to_pylist(), placement.objects["tier_after"].to_pylist(), strict=True))
+    assert after == tiers_of(store)
+    store.unpin(keys[-1])
+
+
 def test_headroom_stays_free(store):
     read_skewed(store)
     placement = plan_and_apply(store, PROFILE, headroom=0.5)
@@ -314,21 +325,6 @@ def test_an_object_that_has_just_moved_does_not_flap_back():
     reads += [1] * 100
     assert planned(here, access(*reads), size).moves == {entry(0).key: Tier.L3, entry(1).key: Tier.L1}
     assert planned(here, access(*reads), size, hysteresis=1e3).moves == {}
-
-
-def moment(day, held, cost=1.0):
-    at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=day)
-    return Moment(at, held, 10, 2 * cost, cost, cost / 2, 1e-6, None)
-
-
-def test_the_history_goes_on_and_forgets_the_oldest():
-    history = None
-    for day in range(KEPT + 10):
-        history = extended(history, moment(day, {Tier.L1: day, Tier.L3: 100}))
-    assert history.num_rows == KEPT
-    assert history["L1_bytes"].to_pylist() == list(range(10, KEPT + 10))
-    assert history["L2_bytes"].null_count == KEPT
-    assert history["at"].to_pylist() == sorted(history["at"].to_pylist())
 
 
 def test_a_placement_takes_over_the_history_of_the_one_before(store):
