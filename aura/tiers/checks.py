@@ -32,15 +32,14 @@ def costs_are_sound(profile: TierProfile) -> CheckResult:
 
 
 def within_capacity(placement: TierPlacement) -> CheckResult:
-    """Whether no tier holds more than its capacity, and the cost is not below its proven lower bound."""
+    """Whether no tier holds more than its capacity, and the plan does not claim to cost less than its lower bound."""
     over = placement.over_capacity
-    # The bound is the optimum of a linear programme that is solved to a tolerance.
-    honest = placement.predicted_cost_seconds >= placement.lower_bound_seconds * (1 - 1e-6)
+    honest = placement.planned_cost_seconds >= placement.lower_bound_seconds * (1 - 1e-9)
     return CheckResult(
         passed=not over and honest,
         figures={"tiers_over_capacity": float(len(over)), "gap_to_bound": placement.gap},
-        description=f"tiers over their capacity: {', '.join(over) or 'none'}; predicted cost "
-        f"{placement.predicted_cost_seconds:.6f} s against the lower bound {placement.lower_bound_seconds:.6f} s",
+        description=f"tiers over their capacity: {', '.join(over) or 'none'}; planned cost "
+        f"{placement.planned_cost_seconds:.6f} s against the lower bound {placement.lower_bound_seconds:.6f} s",
     )
 
 

@@ -65,7 +65,9 @@ class TierPlacement:
         accesses: Accesses of the log that concern these objects: the horizon.
         unmeasured: Published objects that were left alone, since the profile does not know the cost of their tier.
         predicted_cost_before_seconds: Predicted seconds of the horizon's accesses if nothing moved.
-        predicted_cost_seconds: Predicted seconds of the horizon's accesses and of the moves (these with hysteresis).
+        planned_cost_seconds: Predicted seconds of the horizon's accesses and of the moves (these with hysteresis), as
+            planned.
+        predicted_cost_seconds: The same of where the objects are now: some may have been refused, or moved by others.
         lower_bound_seconds: No placement within the capacities costs less, by the same prediction.
         replay_before: Predicted and measured latencies of the replayed accesses before the moves; None without objects.
         replay_after: Those of the same accesses after the moves.
@@ -80,6 +82,7 @@ class TierPlacement:
     accesses: int
     unmeasured: int
     predicted_cost_before_seconds: float
+    planned_cost_seconds: float
     predicted_cost_seconds: float
     lower_bound_seconds: float
     replay_before: Replay | None
@@ -92,9 +95,10 @@ class TierPlacement:
         checked_table(self.objects, OBJECTS, "TierPlacement, objects")
         checked_table(self.tiers, TIERS, "TierPlacement, tiers")
         checked_table(self.history, HISTORY, "TierPlacement, history")
-        if self.predicted_cost_seconds < 0 or self.lower_bound_seconds < 0:
+        costs = (self.predicted_cost_before_seconds, self.planned_cost_seconds, self.predicted_cost_seconds)
+        if min(*costs, self.lower_bound_seconds) < 0:
             raise ValueSchemaError(
-                f"TierPlacement: cost {self.predicted_cost_seconds} and bound {self.lower_bound_seconds} must be >= 0 s"
+                f"TierPlacement: costs {costs} and bound {self.lower_bound_seconds} must be >= 0 s; plan again"
             )
 
     @property
@@ -139,6 +143,7 @@ class TierPlacement:
             "accesses": self.accesses,
             "unmeasured": self.unmeasured,
             "predicted_cost_before_seconds": self.predicted_cost_before_seconds,
+            "planned_cost_seconds": self.planned_cost_seconds,
             "predicted_cost_seconds": self.predicted_cost_seconds,
             "lower_bound_seconds": self.lower_bound_seconds,
             "replay_before": asdict(self.replay_before) if self.replay_before else None,
@@ -249,6 +254,7 @@ def plan_and_apply(
         accesses=plan.expected.accesses,
         unmeasured=len(published) - len(entries),
         predicted_cost_before_seconds=cost_before,
+        planned_cost_seconds=plan.solution.cost,
         predicted_cost_seconds=cost,
         lower_bound_seconds=plan.solution.lower_bound,
         replay_before=replay_before,

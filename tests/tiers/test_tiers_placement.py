@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aura.tiers.catalog import Catalog
-from aura.tiers.checks import as_predicted
+from aura.tiers.checks import as_predicted, within_capacity
 from aura.tiers.codec import encode
 from aura.tiers.placement import UNIFORM_BASIS, TierPlacement, apply_moves, plan_and_apply, restore_placement
 from aura.tiers.plan import plan_placement
@@ -103,7 +103,8 @@ def test_the_prediction_improves_and_is_close_to_its_bound(store):
     read_skewed(store)
     placement = plan_and_apply(store, PROFILE)
     assert placement.predicted_mean_after < placement.predicted_mean_before / 2
-    assert placement.lower_bound_seconds <= placement.predicted_cost_seconds
+    assert placement.lower_bound_seconds <= placement.planned_cost_seconds == placement.predicted_cost_seconds
+    assert within_capacity(placement).passed
     assert placement.gap <= 0.002
     assert placement.accesses == 3000
     assert sum(placement.objects["weight"].to_pylist()) == pytest.approx(3000)
@@ -224,6 +225,7 @@ def test_a_pinned_object_stays_and_the_placement_says_so(store):
     placement = plan_and_apply(store, PROFILE)
     assert tiers_of(store)[keys[-1]] is Tier.L1
     assert keys[-1] in dict(placement.moves.refused)
+    assert within_capacity(placement).passed
     assert placement.over_capacity == ()
     after = dict(zip(placement.objects["key"].to_pylist(), placement.objects["tier_after"].to_pylist(), strict=True))
     assert after == tiers_of(store)
