@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -126,21 +128,32 @@ def test_a_client_backs_up_a_running_owner_to_a_relative_path(tmp_path, monkeypa
 
 
 def test_a_backup_made_while_others_write_holds_every_batch_whole(tmp_path):
-    process = subprocess.Popen([sys.executable, SCRIPT, "fill", tmp_path / "s"], stdout=subprocess.PIPE, text=True)
-    try:
-        acknowledged = int(process.stdout.readline())
-        with open_store(tmp_path / "s", budgets=SMALL) as client:
-            back_up(client, tmp_path / "b")
-    finally:
-        process.kill()
-        process.communicate()
-    restore(tmp_path / "b", tmp_path / "new")
-    with opened(tmp_path / "new") as store:
-        left = [entry.key.removeprefix("left/") for entry in store.entries("left/")]
-        assert left == [entry.key.removeprefix("right/") for entry in store.entries("right/")]
-        assert len(left) > acknowledged
-        for number in left:
-            assert store.get(f"left/{number}") == store.get(f"right/{number}")
+    written, stop = threading.Event(), threading.Event()
+
+    def write_pairs(store):
+        for number in itertools.count():
+            content = bytes([number % 251]) * (1 + 997 * number % 5000)
+            store.write({f"left/{number % 50:06d}": content, f"right/{number % 50:06d}": content})
+            if number == 60:
+                written.set()
+            if stop.is_set():
+                return
+
+    with opened(tmp_path / "s") as store, opened(tmp_path / "s") as client:
+        writer = threading.Thread(target=write_pairs, args=(store,))
+        writer.start()
+        try:
+            assert written.wait(60)
+            for name in ("b", "c", "d"):
+                back_up(client, tmp_path / name)
+        finally:
+            stop.set()
+            writer.join()
+    for name in ("b", "c", "d"):
+        restore(tmp_path / name, tmp_path / f"new-{name}")
+        content = read_all(tmp_path / f"new-{name}")
+        assert len(content) == 100
+        assert all(content[f"left/{number:06d}"] == content[f"right/{number:06d}"] for number in range(50))
 
 
 def test_a_backup_shares_no_file_with_the_store_and_leaves_nothing_in_it(tmp_path):

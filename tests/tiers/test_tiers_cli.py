@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from aura.cli import app
@@ -40,6 +41,8 @@ def home(tmp_path, monkeypatch):
         "COLUMNS": 160,
     }.items():
         monkeypatch.setenv(name, str(value))
+    # The one of the module took its width when it was imported.
+    monkeypatch.setattr("aura.tiers.cli.console", Console(width=160))
     return tmp_path
 
 
