@@ -32,7 +32,8 @@ from aura.graph.sqlite_graph import SqliteGraph
 from aura.graph.store import GraphStore
 from aura.services.recipes import RECIPES
 from aura.services.server import Server
-from aura.settings import GraphSettings, Settings
+from aura.settings import Settings
+from aura.settings_sections import GraphSettings
 
 UP_SECONDS = 10.0
 PATIENCE_SECONDS = 300.0

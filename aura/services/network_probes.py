@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from aura.services.kafka_features import metadata_version
 from aura.services.neo4j_server import VERSION_QUERY
 from aura.services.probe import Probe, ProbeError, connect, not_configured, unusable
-from aura.settings import PostgresSettings, RedisSettings, Settings
+from aura.settings import Settings
+from aura.settings_sections import PostgresSettings, RedisSettings
 
 PROBE_TOPIC = "aura.status"
 _PROBE_TOPIC_CONFIG = {"retention.ms": "3600000", "segment.bytes": "1048576"}

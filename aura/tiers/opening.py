@@ -21,6 +21,8 @@ def budgets_of(settings: Settings) -> TierBudgets:
         process_bytes=int(tiers.process_bytes),
         arena_bytes=int(tiers.arena_bytes),
         warm_pool=address,
+        background_bytes_per_second=int(tiers.background_bytes_per_second),
+        online=tiers.online,
     )
 
 

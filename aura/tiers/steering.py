@@ -88,9 +88,10 @@ class Steering:
         self._tell(np.unique(done.rows[~deleted, 0]).tolist())
         with self._store.lock:
             pinned = {record.id for key in self._store.pins if (record := self._store.records.get(key)) is not None}
-        for ids, state in ((pinned - self._pinned, True), (self._pinned - pinned, False)):
-            if ids:
-                self._layer.pin(np.fromiter(ids, dtype=np.int32), pinned=state)
+        fresh = list(pinned - self._pinned)
+        self._tell(fresh)
+        self._layer.pin(np.array(fresh, dtype=np.int32))
+        self._layer.unpin(np.array(list(self._pinned - pinned), dtype=np.int32))
         self._pinned = pinned
 
     def _tell(self, ids: list[int]) -> None:

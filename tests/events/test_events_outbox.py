@@ -28,7 +28,8 @@ from aura.events.topics import TOPICS, TopicRegistry
 from aura.resilience.breaker import BreakerState, CircuitBreaker
 from aura.resilience.deadline import Deadline
 from aura.resilience.outbox import Outbox
-from aura.settings import EventSettings, Settings
+from aura.settings import Settings
+from aura.settings_sections import EventSettings
 
 
 def nobody():

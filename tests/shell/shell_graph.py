@@ -14,7 +14,8 @@ import dagster as dg
 from aura.corpus.registry import SourceRegistry
 from aura.corpus.sources import SourceSpec
 from aura.services.stack import prepare_dagster_home
-from aura.settings import EmbeddingSettings, ExpertSettings, Settings, TierSettings, TopologySettings
+from aura.settings import Settings
+from aura.settings_sections import EmbeddingSettings, ExpertSettings, TierSettings, TopologySettings
 from aura.tiers.catalog import Catalog
 from aura.tiers.opening import open_configured_store
 from aura.tiers.store import TieredStore
