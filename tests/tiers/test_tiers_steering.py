@@ -94,7 +94,7 @@ def test_writes_deletes_moves_and_pins_by_others_are_respected(store):
     assert store.get("0") == b"new"
     assert all(state.used_bytes <= state.capacity_bytes for state in store.tiers()[:-1])
     store.unpin("199")
-    for seed in range(30):
+    for seed in range(80):
         read(store, [number for number in skewed(seed) if number != 1])
     assert Tier.L3 not in {tiers_of(store)[number] for number in (0, 2)}
 
