@@ -22,7 +22,8 @@ def taught(reads: np.ndarray, capacity: int, passes: int = 1) -> tuple[History, 
         reuse.note(folded.kinds, folded.gaps)
         if reuse.due(history.now):
             for _ in range(passes):
-                reuse.learn(history, sample, 1.0, np.array([capacity]))
+                room = np.array([capacity])
+                reuse.learn(history, sample, 1.0, capacities=room, used=room)
     return history, reuse
 
 
@@ -57,10 +58,20 @@ def test_room_for_everything_costs_no_rent_and_scarce_room_does():
 
 
 def test_objects_worth_the_room_fill_it():
-    # 100 hot objects compete for room for 40: the rent rises until about so many are worth half the price.
-    history, reuse = taught(stationary(2, 60_000, 100, 3000), 40)
-    worth = reuse.advantages(history, history.find(np.arange(3100, dtype=np.int32)))[0]
-    assert 10 <= (worth > PRICE / 2).sum() <= 160
+    # The rent settles where about as many are worth their room as there is room for.
+    ranks = (1000 * np.random.default_rng(2).random(60_000) ** 3).astype(np.int32)
+    history, reuse = taught(ranks, 100)
+    worth = reuse.advantages(history, history.find(np.arange(1000, dtype=np.int32)))[0]
+    assert 50 <= (worth > PRICE / 2).sum() <= 200
+    assert np.median(np.flatnonzero(worth > PRICE / 2)) < 150
+
+
+def test_free_room_becomes_cheaper():
+    history, reuse = taught(stationary(5, 30_000, 50, 5000), 60)
+    rent = reuse.rents[0]
+    sample = history.find(np.arange(5050, dtype=np.int32))
+    reuse.learn(history, sample[sample >= 0], 1.0, capacities=np.array([60]), used=np.array([10]))
+    assert reuse.rents[0] < 0.1 * rent
 
 
 def test_an_object_that_was_never_read_has_no_advantage():

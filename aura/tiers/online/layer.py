@@ -203,4 +203,10 @@ class OnlineLayer:
         return np.array([numbers.get(tier, durable) for tier in tiers], dtype=np.int8)
 
     def _learn(self) -> None:
-        self._known.reuse.learn(self._known.history, self._shadows.rows, self._shadows.share, self._costs.capacities)
+        self._known.reuse.learn(
+            self._known.history,
+            self._shadows.rows,
+            self._shadows.share,
+            capacities=self._costs.capacities,
+            used=self._placement.used,
+        )

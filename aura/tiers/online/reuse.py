@@ -7,11 +7,11 @@ maximizing hit density", NSDI 2018.
 
 Room in a tier has a rent. The advantage of an object that is there over one that is not is, in reads that are saved,
 the chance of a read less the rent, and then the advantage that it has after that. It never falls below 0, since to drop
-a copy is free, and never exceeds the price of a move, for which the object could come back. That is a game of stopping
-with two obstacles (E. B. Dynkin, "Game variant of a problem on optimal stopping", Soviet Math. Dokl. 10, 1969), solved
-here by going back in age, class by class. A move pays for itself when the advantage reaches the price. The rent is
-where those that are worth the room just fill it: the price of the capacity in the sense of P. Whittle, "Restless
-bandits", Journal of Applied Probability 25, 1988.
+a copy is free; after a read it counts no more than the price of a move, for which the object could come back then. That
+is a game of stopping with two obstacles (E. B. Dynkin, "Game variant of a problem on optimal stopping", Soviet Math.
+Dokl. 10, 1969), solved here by going back in age, class by class. A move pays for itself when the advantage reaches the
+price. The rent is where those that are worth the room just fill it, and falls as long as there is free room: the price
+of the capacity in the sense of P. Whittle, "Restless bandits", Journal of Applied Probability 25, 1988.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ LEARN_FIRST, LEARN_EVERY = 1024, 8192
 STEPS, MOST_STEP = 8, 2.0
 """Steps towards the solution each time, and the most by which one changes the rent."""
 LEAST_RENT = 1e-9
+FULL = 0.9
+"""Share of a tier that is taken from which on its room is scarce."""
 REMEMBERED = 5
 """An object that was not read while so many times the objects of fast memory were is no longer awaited."""
 
@@ -65,7 +67,7 @@ class Reuse:
     def advantages(self, history: History, rows: Rows) -> Floats:
         """float64[k - 1, n], the advantage of each object now; 0 for one that was never read."""
         cells = self.cells(history, rows)
-        found: Floats = np.where(cells >= 0, self.advantage.reshape(len(self.prices), -1)[:, cells], 0.0)
+        found: Floats = np.where(cells >= 0, self.advantage.reshape(len(self.prices), CLASSES * AGES)[:, cells], 0.0)
         return found
 
     def note(self, kinds: Rows, gaps: Rows) -> None:
@@ -76,7 +78,15 @@ class Reuse:
         """Whether it is time to learn."""
         return now - self._learned_at >= min(max(LEARN_FIRST, self._learned_at), LEARN_EVERY)
 
-    def learn(self, history: History, sample: Rows, share: float, capacities: NDArray[np.int64]) -> None:
+    def learn(
+        self,
+        history: History,
+        sample: Rows,
+        share: float,
+        *,
+        capacities: NDArray[np.int64],
+        used: NDArray[np.int64],
+    ) -> None:
         """Make the tables anew.
 
         Args:
@@ -84,6 +94,7 @@ class Reuse:
             sample: int64[m], rows of a sample of the objects.
             share: Chance of an object to be in the sample.
             capacities: int64[k - 1], bytes of the fast tiers.
+            used: int64[k - 1], bytes that they hold; room that is free has to become cheaper.
         """
         last = history.last[sample]
         rows, last = sample[last >= 0], last[last >= 0]
@@ -102,8 +113,8 @@ class Reuse:
         room = np.cumsum(capacities) * share
         for _ in range(STEPS):
             self.advantage[:, known] = _advantage(hazards, self.advantage[:, :, 0], known, self.prices, self.rents)
-            worthy = self.advantage.reshape(len(self.prices), -1)[:, cells] > self.prices[:, None] / 2
-            step = np.sqrt(np.maximum(worthy @ sizes, 1) / room)
+            worthy = self.advantage.reshape(len(self.prices), CLASSES * AGES)[:, cells] > self.prices[:, None] / 2
+            step = np.where(used < FULL * capacities, 0, np.sqrt(np.maximum(worthy @ sizes, 1) / room))
             self.rents = np.maximum(LEAST_RENT, self.rents * np.clip(step, 1 / MOST_STEP, MOST_STEP))
         self._reads *= np.float32(FADING)
         self._lost *= np.float32(FADING)
