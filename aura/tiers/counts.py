@@ -17,11 +17,10 @@ KEPT = 1_000_000
 
 
 class Counts:
-    """Counters of one owner. `spent`, `live_spent` and `arena_reads` are appended to by any thread; the rest is locked.
+    """Counters of one owner. `spent` and `arena_reads` are appended to by any thread; the rest is locked.
 
     Attributes:
         spent: Nanoseconds of each get that a tier but L1 answered.
-        live_spent: Nanoseconds of the gets of L1 that were timed.
         arena_reads: One item for each get that a client answered itself from the arena.
         of: By operation and tier, how often it was done there; a promotion and a demotion count where they end.
         bytes_in: Bytes copied into a tier by moves.
@@ -29,7 +28,6 @@ class Counts:
 
     def __init__(self) -> None:
         self.spent: dict[Tier, list[int]] = {tier: [] for tier in Tier}
-        self.live_spent: list[int] = []
         self.arena_reads: list[int] = []
         self.of = {(operation, tier): 0 for operation in Operation for tier in Tier}
         self.bytes_in = dict.fromkeys(Tier, 0)
@@ -62,10 +60,12 @@ class Counts:
             count, nanoseconds = _taken(spent)
             self._gets[tier] += count
             self._nanoseconds[tier] += nanoseconds
-        count, nanoseconds = _taken(self.live_spent)
+        self._arena_reads += _taken(self.arena_reads)[0]
+
+    def time_live(self, count: int, nanoseconds: int) -> None:
+        """Take in that so many gets of live objects took so long together."""
         self._timed[0] += count
         self._timed[1] += nanoseconds
-        self._arena_reads += _taken(self.arena_reads)[0]
 
     def of_gets(self, tier: Tier, total: int) -> tuple[int, float | None]:
         """Gets of a tier and the seconds in them.

@@ -41,8 +41,8 @@ _clock = time.perf_counter_ns
 
 DATABASE = "rocksdb"
 """Name of the database's directory inside the store's directory."""
-SAMPLED_AMONG = 64
-"""Latest gets among which one of a live object is looked for, to be timed."""
+SAMPLED = 64
+"""Latest gets, of which those of live objects are repeated to be timed."""
 
 
 class LocalStore(Index, TieredStore):
@@ -303,14 +303,14 @@ class LocalStore(Index, TieredStore):
         self.counts.bytes_in[after] += copied
 
     def fold(self) -> None:
-        """Take in what the gets left behind: counts, a full batch of the log, the time of one live get."""
-        recent = self._pending[-SAMPLED_AMONG:]
-        records = (self.records.get(self.keys[number]) for number in reversed(recent))
-        record = next((each for each in records if each is not None and each.live is not None), None)
-        if record is not None:
-            start = _clock()
-            self.peek(record.key)
-            self.counts.live_spent.append(_clock() - start)
+        """Take in what the gets left behind: counts, a full batch of the log, and how long gets of live objects take."""
+        recent = [self.keys[number] for number in self._pending[-SAMPLED:]]
+        live = [key for key in recent if (record := self.records.get(key)) is not None and record.live is not None]
+        if live:
+            peek, start = self.peek, _clock()
+            for key in live:
+                peek(key)
+            self.counts.time_live(len(live), _clock() - start)
         self.counts.fold()
         self._keep(self._log.tick())
 

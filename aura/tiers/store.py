@@ -95,9 +95,9 @@ class TierState:
         objects: Number of objects it holds. L3 holds all of them.
         gets: Gets that the owner answered from this tier since it opened the store. What clients copy out of the arena
             themselves is in the access log only.
-        get_seconds: Seconds in these gets. In L1 the owner times a lookup of an object that was just read, some ten
-            times a second, and the mean is multiplied by `gets`, since reading the clock twice would cost as much as
-            the get; None as long as none was timed.
+        get_seconds: Seconds in these gets. In L1 the owner repeats some of the latest ten times a second and times
+            them, and the mean is multiplied by `gets`, since reading the clock for each would cost as much as the get;
+            None as long as none was timed.
         puts: Objects written since the owner opened the store; in L3, where every put goes.
         deletes: Keys deleted since; in L3.
         promotions: Objects that came in from a slower tier since.
