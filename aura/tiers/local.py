@@ -303,7 +303,7 @@ class LocalStore(Index, TieredStore):
         self.counts.bytes_in[after] += copied
 
     def fold(self) -> None:
-        """Take in what the gets left behind: counts, a full batch of the log, and how long gets of live objects take."""
+        """Take in what the gets left behind: counts, a full batch of the log, how long gets of live objects take."""
         recent = [self.keys[number] for number in self._pending[-SAMPLED:]]
         live = [key for key in recent if (record := self.records.get(key)) is not None and record.live is not None]
         if live:
