@@ -40,13 +40,15 @@ def test_the_cascade_pays_for_what_it_promotes_and_demotes():
     cost = replay_cascade(trace_of("abaab"), tiers(1, 1))
     assert dict(cost.gets) == {Tier.L1: 1, Tier.L2: 2, Tier.L3: 2}
     assert cost.get_seconds == 2 * 9 + 4 + 1 + 4
-    assert cost.move_seconds == 4 * 2 + 3 * (1 + 5)
+    assert cost.move_seconds == 2 * (9 + 2) + 2 * (4 + 2) + 3 * (1 + 5)
     assert cost.moved_bytes == 4 + 3
+    at_hand = replay_cascade(trace_of("abaab"), tiers(1, 1), bytes_at_hand=True)
+    assert at_hand.move_seconds == 4 * 2 + 3 * (1 + 5)
 
 
 def test_what_falls_out_of_the_cascade_falls_for_free():
     cost = replay_cascade(trace_of("abcd"), tiers(1, 1))
-    assert (cost.moved_bytes, cost.move_seconds) == (4 + 3, 4 * 2 + 3 * 6)
+    assert (cost.moved_bytes, cost.move_seconds) == (4 + 3, 4 * 11 + 3 * 6)
 
 
 def test_an_object_too_large_for_the_fastest_tier_goes_to_the_next():

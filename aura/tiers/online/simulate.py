@@ -6,7 +6,7 @@ bytes (`aura.tiers.replay.through_store`), or hit ratios of a single cache (`aur
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -117,16 +117,19 @@ def replay_layer(
     return Cost(len(ids), get_seconds, move_seconds, moved, tuple(zip(costs.tiers, gets.tolist(), strict=True)))
 
 
-def replay_cascade(trace: Trace, tiers: Sequence[TierCosts], *, object_bytes: int = 1) -> Cost:
+def replay_cascade(
+    trace: Trace, tiers: Sequence[TierCosts], *, object_bytes: int = 1, bytes_at_hand: bool = False
+) -> Cost:
     """Replay a trace through LRU over the same tiers: what is read goes to the fastest, its victims go down one tier.
 
-    It moves within the get, with the bytes at hand: what is promoted costs the write, what is demoted a read from the
-    tier above and the write, and what falls to L3 nothing.
+    A move costs what it costs the layer: the read of the copy and the write; what falls to L3 costs nothing.
 
     Args:
         trace: The accesses; an object keeps the size that it has at first.
         tiers: Capacities and costs.
         object_bytes: Bytes of each object where the trace has no sizes.
+        bytes_at_hand: The get keeps what it has just read, so that a promotion costs the write alone: a cascade that is
+            built into the get in place of a mover beside it.
     """
     ids, sizes = _objects(trace, object_bytes)
     costs = CostTable(tiers, float(sizes[ids].mean()))
@@ -135,11 +138,11 @@ def replay_cascade(trace: Trace, tiers: Sequence[TierCosts], *, object_bytes: in
     weights = sizes.tolist()
     found = np.array([cascade.access(key, weights[key]) for key in ids.tolist()], dtype=np.int8)
     move_seconds, moved = 0.0, 0
-    for tier in range(durable):
-        promoted, demoted = (np.array(each[tier], dtype=np.int64) for each in (cascade.promoted, cascade.demoted))
-        put = costs.move(0, tier, promoted) - costs.get(0, promoted)
-        move_seconds += float(put.sum() + costs.move(max(tier - 1, 0), tier, demoted).sum())
-        moved += int(promoted.sum() + demoted.sum())
+    for (source, target), moves in cascade.moves.items():
+        bytes_ = np.array(moves, dtype=np.int64)
+        spared = costs.get(source, bytes_) if bytes_at_hand and target < source else np.zeros(1)
+        move_seconds += float(costs.move(source, target, bytes_).sum() - spared.sum())
+        moved += int(bytes_.sum())
     gets = np.bincount(found, minlength=durable + 1)
     get_seconds = float(costs.get(found, sizes[ids]).sum())
     return Cost(len(ids), get_seconds, move_seconds, moved, tuple(zip(costs.tiers, gets.tolist(), strict=True)))
@@ -149,16 +152,14 @@ class _Cascade:
     """LRU over fast tiers, each object in one of them. An object that is too large for a tier passes it by.
 
     Attributes:
-        promoted: Bytes of each promotion, by the tier that it went to.
-        demoted: Bytes of each demotion to a fast tier, by that tier.
+        moves: Bytes of each move to a fast tier, by (source, target).
     """
 
     def __init__(self, capacities: Sequence[int]) -> None:
         self._capacities = capacities
         self._held: list[OrderedDict[int, int]] = [OrderedDict() for _ in capacities]
         self._used = [0 for _ in capacities]
-        self.promoted: list[list[int]] = [[] for _ in capacities]
-        self.demoted: list[list[int]] = [[] for _ in capacities]
+        self.moves: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
 
     def access(self, key: int, size: int) -> int:
         """Read an object; the tier that it was found in, as many as there are for L3."""
@@ -168,21 +169,22 @@ class _Cascade:
                     held.move_to_end(key)
                 else:
                     self._used[tier] -= held.pop(key)
-                    self._insert(0, key, size, self.promoted)
+                    self._insert(0, key, size, source=tier)
                 return tier
-        self._insert(0, key, size, self.promoted)
+        self._insert(0, key, size, source=len(self._held))
         return len(self._held)
 
-    def _insert(self, tier: int, key: int, size: int, counted: list[list[int]]) -> None:
+    def _insert(self, tier: int, key: int, size: int, *, source: int) -> None:
         if tier == len(self._held):
             return
         if size > self._capacities[tier]:
-            self._insert(tier + 1, key, size, counted)
+            self._insert(tier + 1, key, size, source=source)
             return
-        counted[tier].append(size)
+        if tier != source:
+            self.moves[source, tier].append(size)
         self._held[tier][key] = size
         self._used[tier] += size
         while self._used[tier] > self._capacities[tier]:
             victim, freed = self._held[tier].popitem(last=False)
             self._used[tier] -= freed
-            self._insert(tier + 1, victim, freed, self.demoted)
+            self._insert(tier + 1, victim, freed, source=tier)
