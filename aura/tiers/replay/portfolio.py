@@ -2,10 +2,9 @@
 
 Shadows see the accesses to a sample of the keys and have that share of the capacity (C. Waldspurger, N. Park,
 A. Garthwaite, I. Ahmad, "Efficient MRC construction with SHARDS", FAST 2015). The cache follows another policy when the
-paired difference of the hits of the two shadows, since the last change, is beyond chance: what made a policy be taken up
-does not count for keeping it, so that one which was ahead in a phase is left soon after the phase. It begins with ARC,
-of the fixed policies the one with the least to lose against LRU on the traces of its authors and of others. All figures
-below are fixed for every trace.
+paired difference of the hits of the two shadows, since the last change, is beyond chance: what made a policy be taken
+up does not count for keeping it, so that one which was ahead in a phase is left soon after the phase. It begins with
+ARC, which adapts between recency and frequency by itself. All figures below are fixed for every trace.
 """
 
 from __future__ import annotations
@@ -126,10 +125,7 @@ class Portfolio(Policy):
         # Those that are in the cache already are not brought in again.
         self._adopted += before.admitted
         for key, size in before.contents():
-            if isinstance(self._cache, Ranked):
-                self._cache.adopt(key, size)
-            else:
-                self._cache.access(key, size)
+            self._cache.adopt(key, size)
         self._adopted -= self._cache.admitted
         self.following = name
         self._compared_from = self._sampled
