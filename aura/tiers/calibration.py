@@ -34,7 +34,7 @@ def measured_costs(store: LocalStore) -> list[TierCosts]:
     payload = np.random.default_rng(0).bytes(max(SIZES))
     found = [_line(Tier.L3, None, [_of_disk(store, payload[:size]) for size in SIZES])]
     for tier, held in store.fast.items():
-        points = [_of_copy(store, held, payload[:size]) for size in SIZES]
+        points = [_of_copy(store, tier, held, payload[:size]) for size in SIZES]
         if all(points):
             found.append(_line(tier, int(ROOM * held.capacity_bytes), [point for point in points if point]))
     return found
@@ -65,7 +65,7 @@ def _of_disk(store: LocalStore, payload: bytes) -> tuple[float, float]:
             store.disk.write([], [PROBE_KEY], len(store.keys))
 
 
-def _of_copy(store: LocalStore, held: FastTier, payload: bytes) -> tuple[float, float] | None:
+def _of_copy(store: LocalStore, tier: Tier, held: FastTier, payload: bytes) -> tuple[float, float] | None:
     """Seconds of a get and of a put; None where there is no room now."""
     header = encode(payload, PROBE_KEY).header
     with store.lock:
@@ -75,8 +75,9 @@ def _of_copy(store: LocalStore, held: FastTier, payload: bytes) -> tuple[float, 
         try:
             put = _median(lambda: held.fill(PROBE_KEY, header, slot, payload))
             record = held.fill(PROBE_KEY, header, slot, payload)
-            if record.live is not None:
-                return _median(lambda: record.live), put
+            if tier is Tier.L1:
+                live = {PROBE_KEY: record.part}
+                return _median(lambda: live[PROBE_KEY]), put
             return _median(lambda: _read(header, held.read(record))), put
         except StoreError:
             return None

@@ -36,7 +36,6 @@ class Record:
         slot: Byte offset in a slab.
         part: The decoded object where it is kept decoded (L1, arena), else None.
         payload: What `part` is a view of. In the arena the slot is free when nobody has a view of it any more.
-        live: `part` where it may be given away without verifying it: in L1, which nobody else can write to.
     """
 
     key: str
@@ -46,7 +45,6 @@ class Record:
     slot: int = NO_SLOT
     part: Part | None = None
     payload: bytes | memoryview | None = None
-    live: Part | None = None
 
 
 class FastTier(ABC):
@@ -155,7 +153,7 @@ class ProcessTier(FastTier):
         own = payload if isinstance(payload, bytes) else bytes(payload)
         verify_copy(self.tier, key, header, own)
         part = decode_verified(header, own, key)
-        return Record(key, header.id, header, self.tier, slot, part, own, live=part)
+        return Record(key, header.id, header, self.tier, slot, part, own)
 
     def read(self, record: Record) -> bytes | memoryview | None:
         """See `FastTier.read`."""

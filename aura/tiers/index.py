@@ -36,6 +36,7 @@ class Index:
         disk: L3.
         fast: The fast tiers, by nominal order.
         records: By key, the fastest copy of each object.
+        live: The objects of L1, which may be given away as they are.
         keys: By id; "" for an id whose object was deleted.
         damaged: Keys whose header cannot be read.
         closed: Nothing may be read or written any more.
@@ -52,6 +53,7 @@ class Index:
         self.disk = disk
         self.fast = {tier.tier: tier for tier in sorted(fast, key=lambda each: each.tier)}
         self.records: dict[str, Record] = {}
+        self.live: dict[str, Part] = {}
         self.keys: list[str] = [""] * disk.next_id()
         self.damaged: dict[str, CorruptObjectError] = {}
         self.closed = False
@@ -111,9 +113,17 @@ class Index:
 
     def flip(self, old: Record, new: Record) -> None:
         """Read the object from another copy from now on, and free the old one. Needs the lock."""
-        self.records[new.key] = new
+        self.show(new)
         if old.tier != Tier.L3:
             self.fast[old.tier].release(old.key, old.header.length, old.slot)
+
+    def show(self, record: Record) -> None:
+        """Read the object by this record from now on, and free nothing. Needs the lock."""
+        self.records[record.key] = record
+        if record.tier is Tier.L1 and record.part is not None:
+            self.live[record.key] = record.part
+        else:
+            self.live.pop(record.key, None)
 
     def check_open(self) -> None:
         """Raise StoreClosedError after `close` and in a forked child."""

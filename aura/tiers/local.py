@@ -63,8 +63,9 @@ class LocalStore(Index, TieredStore):
         self.copies_under_way = 0
         self.copies_ended = threading.Condition(self.lock)
         self._log = log
+        log.id_of = self._id_of
         self._pending = log.pending
-        self.get = _fast_get(self.records, log.pending, self._get_slowly)  # type: ignore[method-assign, assignment]
+        self.get = _fast_get(self.live, log.pending, self._get_slowly)  # type: ignore[method-assign, assignment]
 
     def get(self, key: str) -> Part:
         """See `TieredStore.get`. Every instance has it as a function of its own, made by `_fast_get`."""
@@ -100,6 +101,8 @@ class LocalStore(Index, TieredStore):
             for key, encoded in numbered:
                 self.records[key] = Record(key, encoded.header.id, encoded.header)
                 self.counts.note(Operation.PUT, encoded.header.id, Tier.L3)
+            if gone:
+                self._log.settle()  # while their ids are known
             for key in gone:
                 record = self.records.pop(key, None)
                 if record is not None:
@@ -130,11 +133,12 @@ class LocalStore(Index, TieredStore):
         self.fold()
         with self.lock:
             self.check_open()
+            total = self._log.settle()
             total_bytes = sum(record.header.length for record in self.records.values())
             states = []
             for tier in (*self.fast, Tier.L3):
                 held = self.fast.get(tier)
-                gets, seconds = self.counts.of_gets(tier, self._log.total)
+                gets, seconds = self.counts.of_gets(tier, total)
                 states.append(
                     TierState(
                         tier,
@@ -202,7 +206,8 @@ class LocalStore(Index, TieredStore):
         """See `TieredStore.access_log`."""
         with self.lock:
             self.check_open()
-            return Access(*self._log.read()[:1], tuple(self.keys), self._log.total)
+            ids, total = self._log.read()
+            return Access(ids, tuple(self.keys), total)
 
     def operations(self, after: int = 0) -> Operations:
         """See `TieredStore.operations`."""
@@ -262,6 +267,7 @@ class LocalStore(Index, TieredStore):
             self.closed = True
             self.copies_ended.wait_for(lambda: self.copies_under_way == 0)
             self._keep(self._log.tick(whole_batch=False))
+            self.live.clear()
             self.records.clear()
             for tier in self.fast.values():
                 tier.close()
@@ -271,13 +277,14 @@ class LocalStore(Index, TieredStore):
         """In a forked child: unusable from now on, without touching what belongs to the parent."""
         self.lock = threading.RLock()
         self.closed = True
+        self.live.clear()
         self.records.clear()
         self.closing.pop_all()
 
     def peek(self, key: str) -> Part:
         """`get` without the log: what is timed."""
-        record = self.records.get(key)
-        return record.live if record is not None and record.live is not None else self.read(key)[1]
+        part = self.live.get(key)
+        return self.read(key)[1] if part is None else part
 
     def locate(self, key: str) -> Record | None:
         """Where in the arena a client finds the object, the access logged; None when it is not there."""
@@ -285,7 +292,7 @@ class LocalStore(Index, TieredStore):
         if record is None or record.tier != Tier.L2 or record.slot == NO_SLOT:
             return None
         self.counts.arena_reads.append(1)
-        self._note(record.id)
+        self._note(key)
         return record
 
     def read_encoded(self, key: str, *, log: bool) -> Encoded:
@@ -294,7 +301,7 @@ class LocalStore(Index, TieredStore):
         record, payload = self.verified(key)
         if log:
             self.counts.spent[record.tier].append(_clock() - start)
-            self._note(record.id)
+            self._note(key)
         return Encoded(record.header, payload)
 
     def count_move(self, number: int, before: Tier, after: Tier, copied: int) -> None:
@@ -304,8 +311,7 @@ class LocalStore(Index, TieredStore):
 
     def fold(self) -> None:
         """Take in what the gets left behind: counts, a full batch of the log, how long gets of live objects take."""
-        recent = [self.keys[number] for number in self._pending[-SAMPLED:]]
-        live = [key for key in recent if (record := self.records.get(key)) is not None and record.live is not None]
+        live = [key for key in self._pending[-SAMPLED:] if key in self.live]
         if live:
             peek, start = self.peek, _clock()
             for key in live:
@@ -323,13 +329,15 @@ class LocalStore(Index, TieredStore):
         start = _clock()
         record, part = self.read(key)
         self._spent[record.tier].append(_clock() - start)
-        self._pending.append(record.id)
-        if len(self._pending) >= BATCH:
-            self._keep(self._log.tick())
+        self._note(key)
         return part
 
-    def _note(self, number: int) -> None:
-        self._pending.append(number)
+    def _id_of(self, key: str) -> int | None:
+        record = self.records.get(key)
+        return None if record is None else record.id
+
+    def _note(self, key: str) -> None:
+        self._pending.append(key)
         if len(self._pending) >= BATCH:
             self._keep(self._log.tick())
 
@@ -342,21 +350,16 @@ class LocalStore(Index, TieredStore):
             logger.warning("a batch of the access log stays in memory only: %s", error)
 
 
-def _fast_get(
-    records: Mapping[str, Record], pending: list[int], slowly: Callable[[str], Part]
-) -> Callable[[str], Part]:
+def _fast_get(live: Mapping[str, Part], pending: list[str], slowly: Callable[[str], Part]) -> Callable[[str], Part]:
     """A `get` that costs a live object two dictionary-sized steps: the lookup, and one append to the log."""
     append = pending.append
 
     def get(key: str) -> Part:
         try:
-            record = records[key]
+            part = live[key]
         except KeyError:
             return slowly(key)
-        part = record.live
-        if part is None:
-            return slowly(key)
-        append(record.id)
+        append(key)
         return part
 
     return get

@@ -68,14 +68,14 @@ def _lent(store: LocalStore, keys: Sequence[str], tier: Tier) -> Iterator[None]:
             if record.tier != tier:
                 lent = _at(record) if tier == Tier.L3 else copy_into(store.fast[tier], record, payload)
                 before.append(record)
-                store.records[key] = lent
+                store.show(lent)
         yield
     finally:
         for record in before:
             lent = store.records[record.key]
             if lent.tier != Tier.L3:
                 store.fast[lent.tier].release(lent.key, lent.header.length, lent.slot)
-            store.records[record.key] = record
+            store.show(record)
 
 
 def _at(record: Record) -> Record:

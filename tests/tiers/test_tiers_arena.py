@@ -89,16 +89,16 @@ def test_an_arena_larger_than_all_memory_is_refused_with_the_remedy(tmp_path):
 
 
 def test_the_access_log_keeps_order_and_bound():
-    log = AccessLog(limit=3000)
+    log = AccessLog(limit=3000, id_of=int)
     kept = {}
     for number in range(5 * BATCH):
-        log.pending.append(number)
+        log.pending.append(f"{number}")
         folded = log.tick()
         if folded:
             kept[folded.added.number] = folded.added
             for old in folded.dropped:
                 del kept[old]
-    assert log.total == 5 * BATCH
+    assert log.settle() == 5 * BATCH
     assert log.read()[0].tolist() == list(range(5 * BATCH - 3000, 5 * BATCH))
     assert AccessLog(kept.values(), limit=3000).read()[0].tolist() == log.read()[0].tolist()
     log.replace(keep_last=10)
