@@ -275,14 +275,3 @@ def test_an_unknown_policy_and_an_empty_cache_are_refused():
         make_policy("clock", 5)
     with pytest.raises(ValueError, match="capacity is 0"):
         make_policy("lru", 0)
-
-
-def test_s3_fifo_takes_another_cache_over_into_its_main_queue():
-    policy = S3Fifo(10)
-    for key in b"abcdefghij":
-        policy.adopt(key, 1)
-    policy.adopt(ord("k"), 1)
-    # What is new passes the small queue while what was taken over stays, but for the room of that queue.
-    assert hits(policy, "wxyz") == "...."
-    assert set("cdefghij") <= set(held(policy))
-    assert (policy.used, policy.admitted) == (10, 4)

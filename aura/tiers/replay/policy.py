@@ -35,10 +35,6 @@ class Policy(ABC):
         An object larger than the capacity is never kept. One that is there with another size counts as missed.
         """
 
-    def adopt(self, key: int, size: int) -> None:
-        """Take over an object from another cache; those come first that would rather be evicted."""
-        self.access(key, size)
-
     @abstractmethod
     def contents(self) -> Iterator[tuple[int, int]]:
         """Key and size of what is held, those first that would rather be evicted."""

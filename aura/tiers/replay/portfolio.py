@@ -2,9 +2,7 @@
 
 Shadows see the accesses to a sample of the keys and have that share of the capacity (C. Waldspurger, N. Park,
 A. Garthwaite, I. Ahmad, "Efficient MRC construction with SHARDS", FAST 2015). The cache follows another policy when the
-paired difference of the hits of the two shadows, since the last change, is beyond chance: what made a policy be taken
-up does not count for keeping it, so that one which was ahead in a phase is left soon after the phase. It begins with
-ARC, which adapts between recency and frequency by itself. All figures below are fixed for every trace.
+paired difference of the hits of the two shadows is beyond chance. All figures below are fixed for every trace.
 """
 
 from __future__ import annotations
@@ -26,10 +24,9 @@ from aura.tiers.replay.w_tinylfu import WTinyLfu
 SHADOW_OBJECTS = 1024
 """Objects that a shadow holds; fewer only where the cache itself does."""
 HORIZON = 16384
-"""Latest accesses to sampled keys that are compared, at most."""
+"""Latest accesses to sampled keys that are compared."""
 COMPARE_EVERY = 256
 """Accesses to sampled keys between two comparisons."""
-FIRST = "arc"
 STANDARD_ERRORS = 2.0
 """Difference in hits, in its standard errors, from which another policy is followed."""
 SPREAD, PRIME_BITS = 0x9E3779B97F4A7C15, 40
@@ -47,7 +44,7 @@ CANDIDATES = (*PLAIN, *RANKINGS)
 
 
 class Portfolio(Policy):
-    """Follows the policy whose shadow does best, beginning with `FIRST`.
+    """Follows the policy whose shadow does best, beginning with LRU.
 
     What the scores need is recorded once for all reads, so that a policy that is taken up knows the past at once; its
     cache takes over the contents of the one before.
@@ -65,7 +62,7 @@ class Portfolio(Policy):
             object_bytes: Roughly the bytes of one object; it decides how many keys are sampled.
         """
         super().__init__(capacity)
-        self.following = FIRST
+        self.following = "lru"
         self.switches: list[tuple[int, str]] = []
         self._cycles = CycleAware()
         self._rankings: dict[str, Ranking] = {"cycle-aware": self._cycles, "hit-density": HitDensity()}
@@ -77,7 +74,6 @@ class Portfolio(Policy):
         self._cache = self._made(self.following, capacity)
         self._hits = np.zeros((HORIZON, len(CANDIDATES)), dtype=np.int8)
         self._sampled = 0
-        self._compared_from = 0
         self._accesses = 0
         self._adopted = 0
 
@@ -110,8 +106,7 @@ class Portfolio(Policy):
         return Ranked(capacity, self._rankings[name], recording=False)
 
     def _compare(self) -> None:
-        latest = np.arange(max(self._compared_from, self._sampled - HORIZON), self._sampled)
-        seen = self._hits[latest % HORIZON].astype(np.float64)
+        seen = self._hits[: min(self._sampled, HORIZON)].astype(np.float64)
         ahead = seen - seen[:, [CANDIDATES.index(self.following)]]
         errors = np.sqrt(np.square(ahead).sum(axis=0))
         total = ahead.sum(axis=0)
@@ -125,8 +120,10 @@ class Portfolio(Policy):
         # Those that are in the cache already are not brought in again.
         self._adopted += before.admitted
         for key, size in before.contents():
-            self._cache.adopt(key, size)
+            if isinstance(self._cache, Ranked):
+                self._cache.adopt(key, size)
+            else:
+                self._cache.access(key, size)
         self._adopted -= self._cache.admitted
         self.following = name
-        self._compared_from = self._sampled
         self.switches.append((self._accesses, name))

@@ -139,7 +139,7 @@ class Ranked(Policy):
         return False
 
     def adopt(self, key: int, size: int) -> None:
-        """As `Policy.adopt`, without a read, if it fits."""
+        """Take over an object from another cache without a read, if it fits."""
         if self.used + size <= self.capacity:
             self._insert(key, size)
 

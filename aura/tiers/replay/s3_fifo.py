@@ -63,13 +63,6 @@ class S3Fifo(Policy):
         self.admitted += size
         return False
 
-    def adopt(self, key: int, size: int) -> None:
-        """As `Policy.adopt`: what another cache has kept is no newcomer, and fits into the main queue."""
-        if self.used + size <= self.capacity:
-            self._main[key] = size
-            self._reads[key] = 0
-            self.used += size
-
     def contents(self) -> Iterator[tuple[int, int]]:
         """What is held, as `Policy.contents`."""
         return chain(tuple(self._small.items()), tuple(self._main.items()))
