@@ -35,7 +35,7 @@ from aura.tiers.catalog import Catalog
 from aura.tiers.cli import tiers_app
 from aura.tiers.errors import StoreError
 from aura.tiers.opening import open_configured_store
-from aura.tiers.placement import TierPlacement, restore_placement
+from aura.tiers.planning.placement import TierPlacement, restore_placement
 from aura.tiers.published import CatalogError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)

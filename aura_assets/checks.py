@@ -8,7 +8,7 @@ from __future__ import annotations
 from aura.corpus.checks import identifiers_match_texts, most_items_usable
 from aura.embeddings.checks import no_collapse, unit_norms
 from aura.experts.checks import better_than_majority, no_dead_expert, shares_sum_to_one
-from aura.tiers.checks import as_predicted, costs_are_sound, not_slower, within_capacity
+from aura.tiers.planning.checks import as_predicted, costs_are_sound, not_slower, within_capacity
 from aura.topology.checks import births_before_deaths, finite_h1
 from aura_assets.step import ValueCheck
 

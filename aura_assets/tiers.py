@@ -11,9 +11,9 @@ from aura.events.errors import EventError
 from aura.graph.lineage import StoredSize, decided, materialization_node, placed
 from aura.graph.model import Write
 from aura.tiers.catalog import Catalog
-from aura.tiers.placement import TierPlacement, plan_and_apply
-from aura.tiers.plots import plot_history, plot_placement, plot_profile
-from aura.tiers.profile import TierProfile, measure_profile
+from aura.tiers.planning.placement import TierPlacement, plan_and_apply
+from aura.tiers.planning.plots import plot_history, plot_placement, plot_profile
+from aura.tiers.planning.profile import TierProfile, measure_profile
 from aura.tiers.store import TieredStore
 from aura.tiers.tables import ValueSchemaError
 from aura_assets.asset import aura_asset

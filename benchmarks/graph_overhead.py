@@ -40,7 +40,7 @@ from aura.corpus.python_docs import PythonDocsSource
 from aura.corpus.registry import SourceRegistry
 from aura.corpus.sources import Limits, SourceSpec, open_source
 from aura.settings import Settings, load_settings
-from aura.tiers.profile import machine_name
+from aura.tiers.planning.profile import machine_name
 from aura.tiers.values import StoredValue
 
 GOAL = 1.10
@@ -143,7 +143,7 @@ def run_bare(settings: Settings) -> Measured:
     """The functions that the assets call, on the registered source."""
     measured = Measured()
     with measured.timed_once("imports"):
-        for name in (*COMPUTING, "aura.tiers.placement"):
+        for name in (*COMPUTING, "aura.tiers.planning.placement"):
             importlib.import_module(name)
         from aura.embeddings.incremental import embed_items
         from aura.embeddings.text import open_text_encoder
@@ -203,9 +203,9 @@ def place_in_tiers(measured: Measured, settings: Settings, values: Mapping[str, 
     """Put the values into a store, measure its tiers, place the blocks; to be called within the timed work."""
     from aura.tiers.blocks import cut
     from aura.tiers.opening import open_configured_store
-    from aura.tiers.placement import plan_and_apply
     from aura.tiers.places import VALUES
-    from aura.tiers.profile import measure_profile
+    from aura.tiers.planning.placement import plan_and_apply
+    from aura.tiers.planning.profile import measure_profile
 
     results = settings.home / "results"
     with measured.step("the store of the tiers"), open_configured_store(settings) as store:

@@ -264,7 +264,7 @@ Image(plot_training(model))
 # of the tiers need not be the order of their speed.
 
 # %%
-from aura.tiers.plots import plot_placement, plot_profile
+from aura.tiers.planning.plots import plot_placement, plot_profile
 
 profile = aura.load("tier_profile")
 print(profile.machine)

@@ -17,7 +17,7 @@ from aura.events.batches import Attempt, Launch, OffsetRange, Outcome, RetryPoli
 from aura.events.errors import EventError
 from aura.events.log import EventLog
 from aura.events.scan import read_range
-from aura.tiers.shift import AccessShift, access_shift
+from aura.tiers.planning.shift import AccessShift, access_shift
 from resources.events import Events
 from sensors.attempts import attempts_at, run_request
 

@@ -41,6 +41,8 @@ FILTER_BITS = 10
 _BUFFER_BYTES = 64 << 20
 """RocksDB's default. After a full disk it writes again once this much is free; it looks every five seconds."""
 _FULL = ("No space left", "File too large", "quota", "Quota", "Writer has previous error")
+_DAMAGE = ("Corruption", "Not implemented")
+"""How RocksDB's errors begin where bytes are not what they were; the second is a block of an unknown compression."""
 _REWRITE = "Write it again (materialize its asset) or restore a backup (`aura tiers restore`)."
 _RESTORE = "Restore a backup (`aura tiers restore`), or remove the directory and materialize the assets again."
 
@@ -198,11 +200,11 @@ class Disk:
         path = str(self.path)
         if "lock hold by" in cause or "While lock file" in cause:
             return StoreUnavailableError(what, path=path, cause=cause, remedy="Stop the program that has it open.")
-        if cause.startswith("Corruption") and key:
+        if cause.startswith(_DAMAGE) and key:
             return CorruptObjectError(
                 f"The object {key!r} is corrupt", key=key, path=path, cause=cause, remedy=_REWRITE
             )
-        if cause.startswith(("Corruption", "Invalid argument")):
+        if cause.startswith((*_DAMAGE, "Invalid argument")):
             return CorruptStoreError(what, path=path, cause=cause, remedy=_RESTORE)
         return _refused(what, path, cause)
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aura.tiers.profile import machine_name
+from aura.tiers.planning.profile import machine_name
 
 PROJECT = Path(__file__).resolve().parents[2]
 

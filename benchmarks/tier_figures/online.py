@@ -22,7 +22,7 @@ from tier_policies import DATA, DEFAULT_LIMIT, GROUPS, SHARES, Group, closed
 
 from aura.tiers.online.costs import CostTable, TierCosts
 from aura.tiers.online.simulate import Cost, replay_cascade, replay_layer
-from aura.tiers.profile import TierProfile, measure_profile
+from aura.tiers.planning.profile import TierProfile, measure_profile
 from aura.tiers.replay.comparison import compare
 from aura.tiers.replay.lru import Lru
 from aura.tiers.replay.optimum import belady, gap_closed, stacked_cost

@@ -19,7 +19,7 @@ from report import Figure, figure, tell
 from scipy.optimize import linprog
 from scipy.sparse import csr_array, vstack
 
-from aura.tiers.knapsack import Solution, solve_placement
+from aura.tiers.planning.knapsack import Solution, solve_placement
 
 OBJECTS = 100_000
 ORACLE_OBJECTS = 10_000

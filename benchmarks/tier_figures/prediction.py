@@ -21,10 +21,10 @@ from typing import NamedTuple
 import numpy as np
 from report import Figure, figure, tell
 
-from aura.tiers.prediction import Replay, replay
-from aura.tiers.profile import TierProfile, measure_profile
+from aura.tiers.planning.prediction import Replay, replay
+from aura.tiers.planning.profile import TierProfile, measure_profile
+from aura.tiers.planning.scratch import KINDS, scratch_object
 from aura.tiers.replay.readers import Format, read_trace
-from aura.tiers.scratch import KINDS, scratch_object
 from aura.tiers.store import MIB, Tier, TierBudgets, TieredStore, open_store
 
 OBJECTS = 400

@@ -14,8 +14,8 @@ from aura.embeddings.table import EmbeddingModel, EmbeddingTable
 from aura.loading import PartitionNeededError
 from aura.settings import load_settings
 from aura.tiers.catalog import Catalog
-from aura.tiers.checks import costs_are_sound
-from aura.tiers.profile import TierProfile, measure_profile
+from aura.tiers.planning.checks import costs_are_sound
+from aura.tiers.planning.profile import TierProfile, measure_profile
 from aura.tiers.published import ValueNotPublishedError
 from aura.tiers.store import Tier, TierBudgets, open_store
 

@@ -15,8 +15,8 @@ from aura.corpus.manifest import CorpusManifest
 from aura.embeddings.table import EmbeddingTable
 from aura.experts.model import ExpertModel
 from aura.experts.routing_table import RoutingTable
-from aura.tiers.placement import TierPlacement
-from aura.tiers.profile import TierProfile
+from aura.tiers.planning.placement import TierPlacement
+from aura.tiers.planning.profile import TierProfile
 from aura.tiers.store import Tier
 from aura.topology.diagrams import PersistenceDiagrams
 from aura_assets.build import ASSETS

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aura.tiers.blocks import BLOCK_BYTES, content_version, cut, join
 from aura.tiers.catalog import Catalog
-from aura.tiers.profile import COSTS, SAMPLES, SKIPPED, TierProfile
+from aura.tiers.planning.profile import COSTS, SAMPLES, SKIPPED, TierProfile
 from aura.tiers.published import DamagedValueError, ValueNotPublishedError, ValueTypeError
 from aura.tiers.store import Tier, TierBudgets, open_store
 from aura.tiers.tables import ValueSchemaError

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from aura.tiers.catalog import Catalog
-from aura.tiers.profile import COSTS, SAMPLES, SKIPPED, TierProfile
+from aura.tiers.planning.profile import COSTS, SAMPLES, SKIPPED, TierProfile
 from aura.tiers.store import TierBudgets, open_store
 
 BUDGETS = TierBudgets(process_bytes=1 << 20, arena_bytes=1 << 20)

@@ -1,6 +1,6 @@
 """What tiers cost, and what a plan of moves is: the types at the boundary of the online layer.
 
-Belongs here: these types and the seconds that follow from them. Does not: measuring (`aura.tiers.profile`).
+Belongs here: these types and the seconds that follow from them. Does not: measuring (`aura.tiers.planning.profile`).
 """
 
 from __future__ import annotations

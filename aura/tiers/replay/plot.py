@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-from aura.tiers.plots import ACCENT, GREY, INK
+from aura.tiers.planning.plots import ACCENT, GREY, INK
 from aura.tiers.replay.comparison import OPTIMUM, YARDSTICK, Row
 from aura.tiers.replay.policies import PORTFOLIO
 

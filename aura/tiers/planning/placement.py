@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock
 
-from aura.tiers.history import HISTORY, Moment, extended
-from aura.tiers.knapsack import relative_gap
-from aura.tiers.latency import LatencySummary
 from aura.tiers.places import VALUES
-from aura.tiers.plan import Plan, plan_placement
-from aura.tiers.prediction import PredictedMean, Replay, replay
-from aura.tiers.profile import TierProfile
+from aura.tiers.planning.history import HISTORY, Moment, extended
+from aura.tiers.planning.knapsack import relative_gap
+from aura.tiers.planning.latency import LatencySummary
+from aura.tiers.planning.plan import Plan, plan_placement
+from aura.tiers.planning.prediction import PredictedMean, Replay, replay
+from aura.tiers.planning.profile import TierProfile
 from aura.tiers.store import Access, Entry, MoveReport, Tier, TieredStore, TierState
 from aura.tiers.tables import Json, ValueSchemaError, checked_table, scalars_of, table_part, with_scalars
 from aura.tiers.values import Part

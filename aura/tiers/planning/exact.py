@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aura.tiers.choices import Choices, Floats, Integers
+from aura.tiers.planning.choices import Choices, Floats, Integers
 
 SEARCH_VARIABLES = 2000
 """Open choices up to which the search is tried: 500 objects in 4 tiers take 0.2 to 1.2 s on one core."""

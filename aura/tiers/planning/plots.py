@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from aura.tiers.placement import TierPlacement
-    from aura.tiers.prediction import Replay
-    from aura.tiers.profile import TierProfile
+    from aura.tiers.planning.placement import TierPlacement
+    from aura.tiers.planning.prediction import Replay
+    from aura.tiers.planning.profile import TierProfile
 
 ACCENT = "#0b6e99"
 GREY = "#b8bec4"

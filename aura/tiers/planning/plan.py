@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aura.tiers.expected import Expectation, expected_accesses
-from aura.tiers.knapsack import Solution, solve_costs
-from aura.tiers.profile import TierProfile
+from aura.tiers.planning.expected import Expectation, expected_accesses
+from aura.tiers.planning.knapsack import Solution, solve_costs
+from aura.tiers.planning.profile import TierProfile
 from aura.tiers.store import Access, Entry, Tier, TierState
 
 INDEX_FLIP_SECONDS = 1e-6

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from aura.tiers.catalog import Catalog
-from aura.tiers.placement import plan_and_apply
-from aura.tiers.plots import plot_history, plot_placement, plot_profile
-from aura.tiers.profile import TierProfile, measure_profile
-from aura.tiers.samples import COSTS, SAMPLES, SKIPPED
+from aura.tiers.planning.placement import plan_and_apply
+from aura.tiers.planning.plots import plot_history, plot_placement, plot_profile
+from aura.tiers.planning.profile import TierProfile, measure_profile
+from aura.tiers.planning.samples import COSTS, SAMPLES, SKIPPED
 from aura.tiers.store import TierBudgets, open_store
 
 
@@ -68,6 +68,9 @@ def test_an_empty_profile_and_an_empty_placement_have_a_plot(tmp_path):
 
 
 def test_reading_a_value_loads_neither_matplotlib_nor_scipy():
-    code = "import aura.tiers.plots, aura.tiers.placement, sys; print({'matplotlib', 'scipy'} & set(sys.modules))"
+    code = (
+        "import aura.tiers.planning.plots, aura.tiers.planning.placement, sys;"
+        "print({'matplotlib', 'scipy'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow.compute as pc
 
 from aura.measure.checks import CheckResult
-from aura.tiers.placement import TierPlacement
-from aura.tiers.profile import TierProfile
+from aura.tiers.planning.placement import TierPlacement
+from aura.tiers.planning.profile import TierProfile
 from aura.tiers.store import Tier
 
 WORST_FIT = 1.0

@@ -12,10 +12,10 @@ from scipy.optimize import nnls
 
 from aura.measure.energy import ModelledCpu, open_meter
 from aura.tiers.codec import encode
-from aura.tiers.latency import fit_latency, lines_through, summarize_latencies
-from aura.tiers.profile import TierProfile, UnknownTierCostError, machine_name, measure_profile
-from aura.tiers.samples import COSTS, SAMPLES, SKIPPED, Cell, Line, tabulate
-from aura.tiers.scratch import FLUSH, KINDS, SCRATCH
+from aura.tiers.planning.latency import fit_latency, lines_through, summarize_latencies
+from aura.tiers.planning.profile import TierProfile, UnknownTierCostError, machine_name, measure_profile
+from aura.tiers.planning.samples import COSTS, SAMPLES, SKIPPED, Cell, Line, tabulate
+from aura.tiers.planning.scratch import FLUSH, KINDS, SCRATCH
 from aura.tiers.store import Tier, TierBudgets, open_store
 from aura.tiers.tables import ValueSchemaError
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from aura.measure.energy import Energy, EnergyMeter, unavailable
 from aura.tiers.errors import CapacityError, TierAbsentError
-from aura.tiers.samples import Cell, Line
+from aura.tiers.planning.samples import Cell, Line
 from aura.tiers.store import Entry, Tier, TieredStore
 
 PUTS_A_ROUND = 2

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aura.tiers.choices import Choices, Floats
+from aura.tiers.planning.choices import Choices, Floats
 
 ASCENTS = 6
 """Passes over all prices, at most."""

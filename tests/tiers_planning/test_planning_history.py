@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from aura.tiers.history import KEPT, Moment, extended
+from aura.tiers.planning.history import KEPT, Moment, extended
 from aura.tiers.store import Tier
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from aura.measure.energy import Energy
-from aura.tiers.latency import Floats, fit_latency, interval, lines_through, resampled, without_interruptions
+from aura.tiers.planning.latency import Floats, fit_latency, interval, lines_through, resampled, without_interruptions
 
 RESAMPLES = 400
 

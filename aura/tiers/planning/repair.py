@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aura.tiers.choices import Choices, Floats, Integers, PlacementProblemError
+from aura.tiers.planning.choices import Choices, Floats, Integers, PlacementProblemError
 
 CORE = 256
 """Objects on either side that an exchange considers: those whose regret at the prices is smallest."""

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aura.tiers.catalog import Catalog
-from aura.tiers.checks import as_predicted, within_capacity
 from aura.tiers.codec import encode
-from aura.tiers.placement import UNIFORM_BASIS, TierPlacement, apply_moves, plan_and_apply, restore_placement
-from aura.tiers.plan import plan_placement
-from aura.tiers.profile import TierProfile, measure_profile
-from aura.tiers.samples import COSTS, SAMPLES, SKIPPED
+from aura.tiers.planning.checks import as_predicted, within_capacity
+from aura.tiers.planning.placement import UNIFORM_BASIS, TierPlacement, apply_moves, plan_and_apply, restore_placement
+from aura.tiers.planning.plan import plan_placement
+from aura.tiers.planning.profile import TierProfile, measure_profile
+from aura.tiers.planning.samples import COSTS, SAMPLES, SKIPPED
 from aura.tiers.store import Access, Entry, Tier, TierBudgets, TierState, open_store
 from aura.tiers.tables import ValueSchemaError
 

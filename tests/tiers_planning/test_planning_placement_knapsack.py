@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
-from aura.tiers.choices import Choices, PlacementProblemError
-from aura.tiers.knapsack import relative_gap, solve_costs, solve_placement
-from aura.tiers.prices import dual_prices
-from aura.tiers.repair import assign
+from aura.tiers.planning.choices import Choices, PlacementProblemError
+from aura.tiers.planning.knapsack import relative_gap, solve_costs, solve_placement
+from aura.tiers.planning.prices import dual_prices
+from aura.tiers.planning.repair import assign
 
 
 def crossing_instance(n, seed):

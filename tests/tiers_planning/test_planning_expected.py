@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aura.tiers.expected import expected_accesses
+from aura.tiers.planning.expected import expected_accesses
 from aura.tiers.store import Access, Entry, Tier
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aura.tiers.errors import ObjectNotFoundError
-from aura.tiers.latency import LatencySummary, summarize_latencies, without_interruptions
-from aura.tiers.profile import TierProfile
-from aura.tiers.reuse import reuse_bytes
-from aura.tiers.rounds import passing_bytes
+from aura.tiers.planning.latency import LatencySummary, summarize_latencies, without_interruptions
+from aura.tiers.planning.profile import TierProfile
+from aura.tiers.planning.reuse import reuse_bytes
+from aura.tiers.planning.rounds import passing_bytes
 from aura.tiers.store import Entry, TieredStore
 
 RESAMPLES = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aura.tiers.shift import access_shift
+from aura.tiers.planning.shift import access_shift
 
 
 def zipf(seed: int, accesses: int, offset: int = 0) -> dict[str, int]:

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aura.tiers.choices import Choices, Floats, Integers, PlacementProblemError
-from aura.tiers.exact import search
-from aura.tiers.prices import dual_prices
-from aura.tiers.repair import assign, improve
+from aura.tiers.planning.choices import Choices, Floats, Integers, PlacementProblemError
+from aura.tiers.planning.exact import search
+from aura.tiers.planning.prices import dual_prices
+from aura.tiers.planning.repair import assign, improve
 
 CLOSE_ENOUGH = 5e-5
 """Share of the bound by which a cost may be above it without another attempt at rounding."""
