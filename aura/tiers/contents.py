@@ -39,7 +39,8 @@ class Contents:
         objects: Objects that are as they were written.
         bytes: Their payload bytes.
         digest: BLAKE2b-128 over their keys and headers in order of the key; a header holds the payload's checksum.
-        corrupt: All others.
+        corrupt: All others. Small objects share blocks of a file: of a damaged block, which no compaction takes any
+            more, all are named.
     """
 
     objects: int
