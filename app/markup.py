@@ -15,7 +15,7 @@ from app import units
 from app.assets import FRESH_FOR, AssetRow, Freshness, ended_at
 from app.stored import StoredValue, TierFigures
 from aura.measure.history import MaterializationCost
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 
 Cell = tuple[str, str]
 """Heading and HTML."""

@@ -18,7 +18,8 @@ from pathlib import Path
 from aura.tiers.catalog import Catalog
 from aura.tiers.places import POINTERS, VALUES
 from aura.tiers.published import Published
-from aura.tiers.store import Entry, Tier, TieredStore, TierState, join_store
+from aura.tiers.records import Entry, Tier, TierState
+from aura.tiers.store import TieredStore, join_store
 
 RECENT_SECONDS = 60.0
 """Gets of this long ago count as recent."""

@@ -90,9 +90,10 @@ def _catalog() -> Iterator[Catalog]:
     Without an owner this process owns the store meanwhile, with no fast tiers: filling them takes longer than a read.
     """
     from aura.settings import load_settings
+    from aura.tiers.budgets import TierBudgets
     from aura.tiers.catalog import Catalog
     from aura.tiers.published import ValueNotPublishedError
-    from aura.tiers.store import TierBudgets, open_store
+    from aura.tiers.store import open_store
 
     settings = load_settings()
     if not settings.store_directory.is_dir():

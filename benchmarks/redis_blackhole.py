@@ -25,11 +25,11 @@ from report import PROJECT, Figure, as_json, figure, table, tell
 from aura.resilience.breaker import BreakerState, CircuitBreaker
 from aura.services.recipes import RECIPES
 from aura.services.server import Server
+from aura.tiers.budgets import RedisAddress
 from aura.tiers.codec import encode
 from aura.tiers.copies import Record
 from aura.tiers.moving import copy_into
 from aura.tiers.redis_pool import FAILURES, RedisTier
-from aura.tiers.store import RedisAddress
 
 # The proxy is that of the tests.
 sys.path.insert(0, str(PROJECT / "tests" / "resilience"))

@@ -10,8 +10,9 @@ import dagster as dg
 from pydantic import Field
 
 from aura.settings import Settings, variable_of
+from aura.tiers.budgets import RedisAddress, TierBudgets
 from aura.tiers.opening import budgets_of
-from aura.tiers.store import RedisAddress, TierBudgets, TieredStore, open_store
+from aura.tiers.store import TieredStore, open_store
 
 
 class StoreResource(dg.ConfigurableResource[TieredStore]):

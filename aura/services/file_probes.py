@@ -10,8 +10,9 @@ from pathlib import Path
 
 from aura.services.probe import Probe, ProbeError, not_configured
 from aura.settings import Settings
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.errors import StoreUnavailableError
-from aura.tiers.store import TierBudgets, TieredStore, join_store, open_store
+from aura.tiers.store import TieredStore, join_store, open_store
 
 _SMALL = TierBudgets(device_bytes=0, process_bytes=2**20, arena_bytes=2**20)
 

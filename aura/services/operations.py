@@ -20,7 +20,8 @@ from aura.events.errors import EventError
 from aura.events.event import Event, new_event
 from aura.events.log import EventLog
 from aura.tiers.errors import StoreError
-from aura.tiers.store import Operation, Tier, TieredStore
+from aura.tiers.records import Operation, Tier
+from aura.tiers.store import TieredStore
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from aura.tiers.codec import Encoded, verify
 from aura.tiers.errors import StoreError
 from aura.tiers.leases import NO_LEASE, Leases
 from aura.tiers.local import LocalStore
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 from aura.tiers.wire import Message, pack_values, unpack_values
 
 IN_BODY = -1

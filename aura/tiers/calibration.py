@@ -17,7 +17,7 @@ from aura.tiers.codec import Header, decode_verified, encode
 from aura.tiers.copies import FastTier
 from aura.tiers.errors import StoreError
 from aura.tiers.online.costs import TierCosts
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 from aura.tiers.timing import PROBE_KEY
 
 if TYPE_CHECKING:

@@ -41,7 +41,8 @@ from aura.tiers.published import (
     ValueNotPublishedError,
     ValueTypeError,
 )
-from aura.tiers.store import Tier, TieredStore
+from aura.tiers.records import Tier
+from aura.tiers.store import TieredStore
 from aura.tiers.values import Part, StoredValue
 
 logger = logging.getLogger(__name__)

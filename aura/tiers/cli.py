@@ -26,8 +26,9 @@ from aura.tiers.errors import ObjectNotFoundError, StorageError
 from aura.tiers.numa import memory_of
 from aura.tiers.opening import open_configured_store
 from aura.tiers.owner import read_address
+from aura.tiers.records import Entry, Tier, TierState
 from aura.tiers.replay.cli import tiers_replay
-from aura.tiers.store import Entry, Tier, TieredStore, TierState, join_store
+from aura.tiers.store import TieredStore, join_store
 
 tiers_app = typer.Typer(no_args_is_help=True, help="The tiered store.")
 tiers_app.command("replay")(tiers_replay)

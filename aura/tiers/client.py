@@ -26,7 +26,8 @@ from aura.tiers.errors import StoreUnavailableError
 from aura.tiers.keys import check_keys
 from aura.tiers.leases import NO_LEASE, LeaseLine
 from aura.tiers.owner import Address, read_address
-from aura.tiers.store import Access, Entry, MoveReport, Operations, Steered, Tier, TieredStore, TierState
+from aura.tiers.records import Access, Entry, MoveReport, Operations, Steered, Tier, TierState
+from aura.tiers.store import TieredStore
 from aura.tiers.values import Part
 from aura.tiers.wire import Message, Row, pack_values, raise_error, receive, send, unpack_values
 

@@ -18,7 +18,7 @@ from aura.tiers.codec import Header, Kind, decode_verified
 from aura.tiers.device import DeviceSlab
 from aura.tiers.errors import CapacityError, CorruptObjectError
 from aura.tiers.pressure import TIGHT, MemoryWatch
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 from aura.tiers.values import Part
 
 NO_SLOT = -1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from aura.tiers.store import Operation, Tier
+from aura.tiers.records import Operation, Tier
 
 TIERS = tuple(Tier)
 KEPT = 1_000_000

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Generic
 
 from aura.tiers.errors import InvalidPartError
-from aura.tiers.store import Entry, PartT, Tier, TieredStore
+from aura.tiers.records import Entry, Tier
+from aura.tiers.store import PartT, TieredStore
 
 
 @dataclass(frozen=True, slots=True)

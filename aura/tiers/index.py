@@ -18,7 +18,7 @@ from aura.tiers.copies import FastTier, Record
 from aura.tiers.disk import Disk
 from aura.tiers.errors import CorruptObjectError, ObjectNotFoundError, StoreClosedError, StoreError
 from aura.tiers.keys import RESERVED
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 from aura.tiers.values import Part
 
 logger = logging.getLogger(__name__)

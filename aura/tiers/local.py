@@ -31,7 +31,8 @@ from aura.tiers.errors import (
 from aura.tiers.index import Index
 from aura.tiers.keys import check_keys
 from aura.tiers.moving import held_tier, move
-from aura.tiers.store import Access, Entry, MoveReport, Operation, Operations, Steered, Tier, TieredStore, TierState
+from aura.tiers.records import Access, Entry, MoveReport, Operation, Operations, Steered, Tier, TierState
+from aura.tiers.store import TieredStore
 from aura.tiers.timing import time_gets, time_puts
 from aura.tiers.upkeep import Upkeep
 from aura.tiers.values import Part

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from aura.tiers.copies import FastTier, Record
 from aura.tiers.errors import CapacityError, CorruptObjectError, StoreError, TierAbsentError
-from aura.tiers.store import MoveReport, Tier
+from aura.tiers.records import MoveReport, Tier
 
 if TYPE_CHECKING:
     from aura.tiers.local import LocalStore

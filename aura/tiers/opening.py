@@ -6,7 +6,8 @@ Belongs here: what the settings mean for the tiers. Does not: the tiers.
 from __future__ import annotations
 
 from aura.settings import Settings
-from aura.tiers.store import RedisAddress, TierBudgets, TieredStore, open_store
+from aura.tiers.budgets import RedisAddress, TierBudgets
+from aura.tiers.store import TieredStore, open_store
 
 
 def budgets_of(settings: Settings) -> TierBudgets:

@@ -29,6 +29,7 @@ from aura.tiers import device as device_memory
 from aura.tiers.access_log import AccessLog
 from aura.tiers.answers import answer
 from aura.tiers.arena import Arena, open_arena
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.copies import ArenaTier, DeviceTier, FastTier, ProcessTier
 from aura.tiers.disk import Disk
 from aura.tiers.errors import StorageError, StoreClosedError, StoreError
@@ -36,7 +37,6 @@ from aura.tiers.leases import Leases
 from aura.tiers.local import DATABASE, LocalStore
 from aura.tiers.pressure import MemoryWatch
 from aura.tiers.redis_pool import RedisTier
-from aura.tiers.store import TierBudgets
 from aura.tiers.wire import Message, error_message, receive, send
 
 logger = logging.getLogger(__name__)

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from aura.resilience.breaker import CircuitBreaker, CircuitOpenError
+from aura.tiers.budgets import RedisAddress
 from aura.tiers.codec import Header
 from aura.tiers.copies import NO_SLOT, FastTier, Record, verify_copy
 from aura.tiers.errors import TierAbsentError
-from aura.tiers.store import RedisAddress, Tier
+from aura.tiers.records import Tier
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,13 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.client import OwnerClient, OwnerLostError
 from aura.tiers.errors import StorageError, StoreClosedError, StoreUnavailableError
 from aura.tiers.local import LocalStore
 from aura.tiers.owner import own
-from aura.tiers.store import Access, Entry, MoveReport, Operations, Steered, Tier, TierBudgets, TieredStore, TierState
+from aura.tiers.records import Access, Entry, MoveReport, Operations, Steered, Tier, TierState
+from aura.tiers.store import TieredStore
 from aura.tiers.values import Part
 
 Result = TypeVar("Result")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aura.tiers.calibration import measured_costs
 from aura.tiers.online.layer import OnlineLayer
-from aura.tiers.store import MoveReport, Operation, Steered, Tier
+from aura.tiers.records import MoveReport, Operation, Steered, Tier
 
 if TYPE_CHECKING:
     from aura.tiers.local import LocalStore

@@ -1,8 +1,8 @@
-"""The tiered store as everything else sees it: its types, its interface, and how to open it.
+"""The tiered store as everything else sees it: its interface, and how to open it.
 
-Belongs here: `Tier`, the records that describe objects, tiers, accesses and moves, the abstract `TieredStore`, and
-`open_store` and `join_store`.
-Does not: any tier's mechanics (`disk`, `arena`, `device`), the owner's state (`local`), the wire (`owner`, `remote`).
+Belongs here: the abstract `TieredStore`, `open_store` and `join_store`.
+Does not: what it returns (`records`), any tier's mechanics (`disk`, `arena`, `device`), the owner's state (`local`),
+the wire (`owner`, `client`).
 
 An object is one `Part` (bytes, an Arrow table, or named arrays) under a key. L3 (RocksDB) always holds the durable
 copy. At most one faster tier holds a further copy, so an object's tier is the fastest that holds it, and moving an
@@ -17,8 +17,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -26,212 +24,14 @@ from typing import TYPE_CHECKING, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from aura.tiers.budgets import TierBudgets
+from aura.tiers.records import Access, Entry, MoveReport, Operations, Steered, Tier, TierState
 from aura.tiers.values import Part
 
 if TYPE_CHECKING:
     from aura.tiers.handle import Handle
 
 PartT = TypeVar("PartT", bound=Part)
-
-MIB = 1 << 20
-
-
-class Tier(StrEnum):
-    """A memory tier, from fast to slow by nominal order; what they really cost is measured, see `time_gets`."""
-
-    L0 = "L0"
-    L1 = "L1"
-    L2 = "L2"
-    L3 = "L3"
-
-    @property
-    def label(self) -> str:
-        """What the tier is made of, in words."""
-        return _LABELS[self]
-
-
-_LABELS = {Tier.L0: "GPU memory", Tier.L1: "process memory", Tier.L2: "warm pool", Tier.L3: "RocksDB"}
-
-
-class Operation(IntEnum):
-    """What can be done to an object besides reading it."""
-
-    PUT = 0
-    DELETE = 1
-    PROMOTION = 2
-    DEMOTION = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One object.
-
-    Attributes:
-        key: Its name.
-        id: Its number: fits int32, unique in the store, stable across restarts, never given to another key again.
-        kind: "bytes", "table" or "tensors".
-        bytes: Size of the encoded payload; this is what counts against a tier's capacity.
-        tier: The fastest tier that holds it.
-        pinned: Whether it stays there, see `TieredStore.pin`.
-    """
-
-    key: str
-    id: int
-    kind: str
-    bytes: int
-    tier: Tier
-    pinned: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TierState:
-    """One tier that this store has.
-
-    Attributes:
-        tier: Which one.
-        capacity_bytes: Its budget; None for L3, which is as large as the disk.
-        used_bytes: Bytes taken: with alignment in L0 and L2, payload bytes in L1, payload bytes of all objects in L3;
-            in the arena also what was dropped while somebody still has a view of it.
-        objects: Number of objects it holds. L3 holds all of them.
-        gets: Gets that the owner answered from this tier since it opened the store. What clients copy out of the arena
-            themselves is in the access log only.
-        get_seconds: Seconds in these gets. In L1 the owner repeats some of the latest ten times a second and times
-            them, and the mean is multiplied by `gets`, since reading the clock for each would cost as much as the get;
-            None as long as none was timed.
-        puts: Objects written since the owner opened the store; in L3, where every put goes.
-        deletes: Keys deleted since; in L3.
-        promotions: Objects that came in from a slower tier since.
-        demotions: Objects that came in from a faster tier since, by a move.
-        bytes_in: Bytes copied in by moves since.
-    """
-
-    tier: Tier
-    capacity_bytes: int | None
-    used_bytes: int
-    objects: int
-    gets: int
-    get_seconds: float | None
-    puts: int = 0
-    deletes: int = 0
-    promotions: int = 0
-    demotions: int = 0
-    bytes_in: int = 0
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Access:
-    """The access log: what was read, in order.
-
-    Attributes:
-        ids: int32[n], ids of the objects that were got, oldest first.
-        keys: The key of every id: `keys[id]`; "" for an id whose object was deleted.
-        total: Gets since the owner opened the store, those included that the log no longer keeps.
-    """
-
-    ids: NDArray[np.int32]
-    keys: tuple[str, ...]
-    total: int
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Operations:
-    """What was done to objects besides reading them, in order.
-
-    Attributes:
-        rows: int64[n, 3], id of the object, `Operation`, and the tier as its number in `Tier`: where a put went, where
-            a promotion or a demotion ended.
-        total: Operations since the owner opened the store, those included that are no longer kept.
-    """
-
-    rows: NDArray[np.int64]
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Steered:
-    """What the online layer does.
-
-    Attributes:
-        following: Name of the eviction policy that did best on a sample of the keys.
-        switches: How often another one was taken up.
-        reads: Reads that it took in.
-        objects: Objects that it knows.
-        seconds: CPU seconds that it used.
-        short_of_cycle: (bytes of fast memory, bytes of one cycle) when objects are read in turn and the former are
-            fewer; else None.
-    """
-
-    following: str
-    switches: int
-    reads: int
-    objects: int
-    seconds: float
-    short_of_cycle: tuple[int, int] | None
-
-
-@dataclass(frozen=True, slots=True)
-class MoveReport:
-    """What a `move` did.
-
-    Attributes:
-        promoted: Number of objects that went to a faster tier.
-        demoted: Number of objects that went to a slower tier.
-        bytes_moved: Bytes that were copied for it; dropping a copy moves none.
-        seconds: Wall seconds it took.
-        refused: (key, reason) of every object that stayed where it was although another tier was asked for.
-    """
-
-    promoted: int
-    demoted: int
-    bytes_moved: int
-    seconds: float
-    refused: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RedisAddress:
-    """Where the warm pool is.
-
-    Attributes:
-        url: redis://, rediss:// or unix://.
-        user: ACL user; None: the default user.
-        password: Its password, kept out of every message.
-        cluster: The address is a node of a cluster.
-        timeout_seconds: Longest wait for a connection, and for an answer.
-    """
-
-    url: str
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    cluster: bool = False
-    timeout_seconds: float = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class TierBudgets:
-    """Bytes that each fast tier may take. Zero leaves the tier out. They count for the process that owns the store.
-
-    Attributes:
-        device_bytes: L0, taken at once from the device.
-        process_bytes: L1, a limit.
-        arena_bytes: L2, taken at once from shared memory, or a limit on what Redis holds.
-        warm_pool: The Redis server that L2 is in; None: shared memory of this machine.
-        background_bytes_per_second: Cap on what prefetching and the online layer move, so that they leave the memory's
-            bandwidth to others; zero is no cap.
-        online: The online layer moves objects as they are read.
-    """
-
-    device_bytes: int = 0
-    process_bytes: int = 16 * MIB
-    arena_bytes: int = 64 * MIB
-    warm_pool: RedisAddress | None = None
-    background_bytes_per_second: int = 1024 * MIB
-    online: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("device_bytes", "process_bytes", "arena_bytes", "background_bytes_per_second"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; a budget is zero or more bytes")
 
 
 class TieredStore(ABC):

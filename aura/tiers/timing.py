@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from aura.tiers.codec import encode
 from aura.tiers.copies import FastTier, Record
 from aura.tiers.moving import copy_into, held_tier
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 
 if TYPE_CHECKING:
     from aura.tiers.local import LocalStore

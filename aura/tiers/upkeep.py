@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from aura.tiers.copies import DeviceTier, ProcessTier
 from aura.tiers.errors import StoreError
 from aura.tiers.moving import held_tier, move
+from aura.tiers.records import Steered, Tier
 from aura.tiers.steering import Steering
-from aura.tiers.store import Steered, Tier
 
 if TYPE_CHECKING:
     from aura.tiers.local import LocalStore

@@ -20,7 +20,7 @@ from report import Figure, figure, tell
 
 from aura.tiers.online.costs import TierCosts
 from aura.tiers.online.layer import OnlineLayer
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 
 OBJECTS = (100_000, 1_000_000)
 OBJECT_BYTES = 64 << 10

@@ -25,8 +25,10 @@ from report import Figure, figure, tell
 from aura.services.recipe import MissingSoftwareError
 from aura.services.recipes import RECIPES
 from aura.services.server import Server
+from aura.tiers.budgets import RedisAddress, TierBudgets
 from aura.tiers.local import DATABASE
-from aura.tiers.store import RedisAddress, Tier, TierBudgets, TieredStore, open_store
+from aura.tiers.records import Tier
+from aura.tiers.store import TieredStore, open_store
 from aura.tiers.values import Part
 
 KIB, MIB = 1 << 10, 1 << 20

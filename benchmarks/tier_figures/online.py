@@ -20,9 +20,11 @@ from pathlib import Path
 from report import Figure, figure, tell
 from tier_policies import DATA, DEFAULT_LIMIT, GROUPS, SHARES, Group, closed
 
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.online.costs import CostTable, TierCosts
 from aura.tiers.online.simulate import Cost, replay_cascade, replay_layer
 from aura.tiers.planning.profile import TierProfile, measure_profile
+from aura.tiers.records import Tier
 from aura.tiers.replay.comparison import compare
 from aura.tiers.replay.lru import Lru
 from aura.tiers.replay.optimum import belady, gap_closed, stacked_cost
@@ -30,7 +32,7 @@ from aura.tiers.replay.policies import PORTFOLIO
 from aura.tiers.replay.policy import replay
 from aura.tiers.replay.readers import read_trace
 from aura.tiers.replay.trace import Trace
-from aura.tiers.store import Tier, TierBudgets, open_store
+from aura.tiers.store import open_store
 
 KIB, MIB = 1 << 10, 1 << 20
 OBJECT_BYTES = 64 * KIB

@@ -21,11 +21,13 @@ from typing import NamedTuple
 import numpy as np
 from report import Figure, figure, tell
 
+from aura.tiers.budgets import MIB, TierBudgets
 from aura.tiers.planning.prediction import Replay, replay
 from aura.tiers.planning.profile import TierProfile, measure_profile
 from aura.tiers.planning.scratch import KINDS, scratch_object
+from aura.tiers.records import Tier
 from aura.tiers.replay.readers import Format, read_trace
-from aura.tiers.store import MIB, Tier, TierBudgets, TieredStore, open_store
+from aura.tiers.store import TieredStore, open_store
 
 OBJECTS = 400
 LEAST_BYTES, MOST_BYTES = 6_000, 2_000_000

@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 from report import Figure, figure, tell
 
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.device import default_device
-from aura.tiers.store import Tier, TierBudgets, open_store
+from aura.tiers.records import Tier
+from aura.tiers.store import open_store
 from tier_figures.latency import moved_all
 
 KIB, MIB = 1 << 10, 1 << 20

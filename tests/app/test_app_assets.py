@@ -13,7 +13,7 @@ from app.charts import cost_chart, figures_of
 from app.costs import CostBook
 from app.stored import StoredValue
 from aura.measure.history import MaterializationCost
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 RUN = MaterializationCost(

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from aura.tiers.catalog import Catalog
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

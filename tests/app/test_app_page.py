@@ -11,8 +11,9 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.local import LocalStore
-from aura.tiers.store import TierBudgets, open_store
+from aura.tiers.store import open_store
 
 PAGE = Path(__file__).resolve().parents[2] / "app" / "main.py"
 ASK_AGAIN_SECONDS = 0.2

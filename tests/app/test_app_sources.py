@@ -16,9 +16,11 @@ from aura.measure.energy import unavailable
 from aura.measure.history import CostHistoryError
 from aura.measure.mlflow_recorder import MlflowRecorder
 from aura.measure.recorder import Record
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.catalog import Catalog
 from aura.tiers.errors import StoreUnavailableError
-from aura.tiers.store import Tier, TierBudgets, open_store
+from aura.tiers.records import Tier
+from aura.tiers.store import open_store
 
 SMALL = TierBudgets(process_bytes=1 << 20, arena_bytes=1 << 20)
 

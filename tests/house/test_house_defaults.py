@@ -7,7 +7,7 @@ from dataclasses import asdict
 from aura.corpus.sources import DEFAULT_LIMITS
 from aura.experts.config import ExpertConfig
 from aura.settings_sections import CorpusSettings, ExpertSettings, TierSettings, TopologySettings
-from aura.tiers.store import TierBudgets
+from aura.tiers.budgets import TierBudgets
 from aura.topology.persistence import CPU_SECONDS, LANDMARKS, MEMORY_BYTES
 
 

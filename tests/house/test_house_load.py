@@ -13,11 +13,13 @@ import aura
 from aura.embeddings.table import EmbeddingModel, EmbeddingTable
 from aura.loading import PartitionNeededError
 from aura.settings import load_settings
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.catalog import Catalog
 from aura.tiers.planning.checks import costs_are_sound
 from aura.tiers.planning.profile import TierProfile, measure_profile
 from aura.tiers.published import ValueNotPublishedError
-from aura.tiers.store import Tier, TierBudgets, open_store
+from aura.tiers.records import Tier
+from aura.tiers.store import open_store
 
 KIB = 1024
 BUDGETS = TierBudgets(process_bytes=4096 * KIB, arena_bytes=4096 * KIB)

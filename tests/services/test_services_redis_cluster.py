@@ -85,7 +85,9 @@ def test_the_status_asks_a_cluster_through_any_of_its_nodes(nodes, tmp_path):
 
 
 def test_the_warm_pool_of_the_tiers_spreads_over_the_nodes_and_leaves_nothing_behind(nodes, tmp_path):
-    from aura.tiers.store import RedisAddress, Tier, TierBudgets, open_store
+    from aura.tiers.budgets import RedisAddress, TierBudgets
+    from aura.tiers.records import Tier
+    from aura.tiers.store import open_store
 
     address = RedisAddress(nodes[0].address, cluster=True, timeout_seconds=2)
     budgets = TierBudgets(process_bytes=0, arena_bytes=2**20, warm_pool=address)

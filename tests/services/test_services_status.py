@@ -22,7 +22,8 @@ from aura.measure.mlflow_store import create_database
 from aura.services.dependencies import DEPENDENCIES, Severity, consequences, start_order
 from aura.services.status import SCHEMA_FILE, check_services
 from aura.settings import Settings
-from aura.tiers.store import TierBudgets, open_store
+from aura.tiers.budgets import TierBudgets
+from aura.tiers.store import open_store
 
 SCHEMA = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

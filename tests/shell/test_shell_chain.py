@@ -17,7 +17,7 @@ from aura.experts.model import ExpertModel
 from aura.experts.routing_table import RoutingTable
 from aura.tiers.planning.placement import TierPlacement
 from aura.tiers.planning.profile import TierProfile
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 from aura.topology.diagrams import PersistenceDiagrams
 from aura_assets.build import ASSETS
 

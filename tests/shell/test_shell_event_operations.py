@@ -11,7 +11,7 @@ from aura.events.event import new_event
 from aura.events.opening import open_event_log
 from aura.services.operations import OperationsPublisher
 from aura.tiers.catalog import Catalog
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 from resources.events import Events
 from sensors.memory_operations import MIN_ACCESSES, hear
 from sensors.run_failures import run_failures

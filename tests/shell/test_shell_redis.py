@@ -9,7 +9,7 @@ from shell_graph import changed
 
 from aura.tiers.catalog import Catalog
 from aura.tiers.opening import open_configured_store
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.errors import StoreError
-from aura.tiers.store import Tier, TierBudgets, open_store
+from aura.tiers.records import Tier
+from aura.tiers.store import open_store
 
 KEYS = 40
 BUDGETS = TierBudgets(process_bytes=64 << 10, arena_bytes=64 << 10, online=True)

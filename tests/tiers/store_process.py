@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from aura.tiers.store import TierBudgets, open_store
+from aura.tiers.budgets import TierBudgets
+from aura.tiers.store import open_store
 
 BUDGETS = TierBudgets(device_bytes=1 << 16, process_bytes=1 << 16, arena_bytes=1 << 16)
 

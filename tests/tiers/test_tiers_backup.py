@@ -18,10 +18,12 @@ import pytest
 
 from aura.tiers.arena import SHARED_MEMORY
 from aura.tiers.backup import ASIDE, CHECKPOINT, MANIFEST, back_up, restore, verify_backup, verify_store
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.catalog import Catalog
 from aura.tiers.errors import CorruptStoreError, StorageError, StoreError, StoreUnavailableError
 from aura.tiers.local import DATABASE
-from aura.tiers.store import Tier, TierBudgets, open_store
+from aura.tiers.records import Tier
+from aura.tiers.store import open_store
 
 SCRIPT = Path(__file__).with_name("store_process.py")
 SMALL = TierBudgets(process_bytes=1 << 16, arena_bytes=1 << 16)

@@ -16,7 +16,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from aura.tiers import backup
-from aura.tiers.store import TierBudgets, open_store
+from aura.tiers.budgets import TierBudgets
+from aura.tiers.store import open_store
 
 STEPS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "ctypes.dlsym"}
 

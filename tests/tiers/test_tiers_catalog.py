@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aura.tiers.blocks import BLOCK_BYTES, content_version, cut, join
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.catalog import Catalog
 from aura.tiers.planning.profile import COSTS, SAMPLES, SKIPPED, TierProfile
 from aura.tiers.published import DamagedValueError, ValueNotPublishedError, ValueTypeError
-from aura.tiers.store import Tier, TierBudgets, open_store
+from aura.tiers.records import Tier
+from aura.tiers.store import open_store
 from aura.tiers.tables import ValueSchemaError
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.catalog import Catalog
 from aura.tiers.planning.profile import COSTS, SAMPLES, SKIPPED, TierProfile
-from aura.tiers.store import TierBudgets, open_store
+from aura.tiers.store import open_store
 
 BUDGETS = TierBudgets(process_bytes=1 << 20, arena_bytes=1 << 20)
 

@@ -24,7 +24,7 @@ from aura.tiers.errors import (
     StoreUnavailableError,
 )
 from aura.tiers.opening import open_configured_store
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 
 AURA = Path(sys.executable).with_name("aura")
 OBJECTS = {"a": b"1" * 1000, "a/1": b"2" * 2000, "b": b"3" * 3000, "big": b"4" * 100_000}

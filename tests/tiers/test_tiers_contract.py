@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from store_process import BUDGETS
 
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.errors import (
     CapacityError,
     InvalidPartError,
@@ -21,8 +22,9 @@ from aura.tiers.errors import (
     TierAbsentError,
 )
 from aura.tiers.local import LocalStore
+from aura.tiers.records import Tier
 from aura.tiers.remote import RemoteStore
-from aura.tiers.store import Tier, TierBudgets, TieredStore, open_store
+from aura.tiers.store import TieredStore, open_store
 
 TENSORS = {"w": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.ones(3, np.int64)}
 TABLE = pa.table({"id": ["a", "b"], "n": [1, 2]}).replace_schema_metadata({b"aura": b"{}"})

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from aura.tiers.arena import SHARED_MEMORY
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.errors import (
     CapacityError,
     CorruptObjectError,
@@ -25,7 +26,8 @@ from aura.tiers.errors import (
     StoreUnavailableError,
 )
 from aura.tiers.owner import read_address
-from aura.tiers.store import Tier, TierBudgets, open_store
+from aura.tiers.records import Tier
+from aura.tiers.store import open_store
 
 SMALL = TierBudgets(process_bytes=1 << 16, arena_bytes=1 << 16)
 NO_ARENA = TierBudgets(process_bytes=1 << 16, arena_bytes=0)
@@ -252,7 +254,8 @@ def test_a_directory_that_may_not_be_written_is_refused(tmp_path):
         from pathlib import Path
         import aura.tiers.remote
         from aura.tiers.errors import StorageError
-        from aura.tiers.store import TierBudgets, open_store
+        from aura.tiers.budgets import TierBudgets
+        from aura.tiers.store import open_store
         tempfile.gettempdir()
         os.seteuid(65534)
         try:
@@ -284,7 +287,8 @@ def test_a_file_size_limit_is_an_error_and_what_was_acknowledged_stays(tmp_path)
         import resource, signal, sys, os
         from pathlib import Path
         from aura.tiers.errors import StorageError
-        from aura.tiers.store import TierBudgets, open_store
+        from aura.tiers.budgets import TierBudgets
+        from aura.tiers.store import open_store
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         store = open_store(Path(sys.argv[1]), budgets=TierBudgets(arena_bytes=0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, 4 << 20))

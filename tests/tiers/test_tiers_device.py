@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.device import STAGING_BYTES, DeviceSlab
 from aura.tiers.errors import CapacityError, TierAbsentError
-from aura.tiers.store import Tier, TierBudgets, open_store
+from aura.tiers.records import Tier
+from aura.tiers.store import open_store
 
 CUDA = pytest.param(
     "cuda",

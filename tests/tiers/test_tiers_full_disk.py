@@ -11,7 +11,9 @@ import logging, os, sys, time
 from pathlib import Path
 from aura.tiers.backup import back_up, restore, verify_backup, verify_store
 from aura.tiers.errors import StorageError
-from aura.tiers.store import Tier, TierBudgets, open_store
+from aura.tiers.budgets import TierBudgets
+from aura.tiers.records import Tier
+from aura.tiers.store import open_store
 
 place = Path(sys.argv[1])
 BUDGETS = TierBudgets(process_bytes=1 << 16, arena_bytes=1 << 16)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.errors import StoreUnavailableError
 from aura.tiers.local import LocalStore
-from aura.tiers.store import Tier, TierBudgets, join_store, open_store
+from aura.tiers.records import Tier
+from aura.tiers.store import join_store, open_store
 
 SCRIPT = Path(__file__).with_name("store_process.py")
 SMALL = TierBudgets(process_bytes=1 << 16, arena_bytes=1 << 16)

@@ -16,7 +16,8 @@ from killed_process import BUDGETS, batch
 
 from aura.tiers.arena import SHARED_MEMORY
 from aura.tiers.owner import read_address
-from aura.tiers.store import Tier, open_store
+from aura.tiers.records import Tier
+from aura.tiers.store import open_store
 
 KILLS = 200
 LONGEST_SECONDS = 0.06

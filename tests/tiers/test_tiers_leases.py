@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from aura.tiers.store import Tier, TierBudgets, open_store
+from aura.tiers.budgets import TierBudgets
+from aura.tiers.records import Tier
+from aura.tiers.store import open_store
 
 MIB = 1 << 20
 BUDGETS = TierBudgets(process_bytes=0, arena_bytes=2 * MIB)

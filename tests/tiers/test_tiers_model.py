@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.errors import CapacityError, ObjectNotFoundError, TierAbsentError
-from aura.tiers.store import Operation, Tier, TierBudgets, open_store
+from aura.tiers.records import Operation, Tier
+from aura.tiers.store import open_store
 
 KEYS = [f"{group}/{number}" for group in "abc" for number in range(4)]
 KIB = 1024

@@ -12,10 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.copies import ProcessTier
 from aura.tiers.errors import TierAbsentError
 from aura.tiers.pressure import CONTROL_GROUPS, MemoryWatch, Room, rooms
-from aura.tiers.store import Tier, TierBudgets, open_store
+from aura.tiers.records import Tier
+from aura.tiers.store import open_store
 
 MIB = 1 << 20
 
@@ -162,7 +164,9 @@ def test_the_kernel_does_not_kill_an_owner_whose_budget_is_larger_than_its_contr
         import os, sys
         from pathlib import Path
         import numpy as np
-        from aura.tiers.store import Tier, TierBudgets, open_store
+        from aura.tiers.budgets import TierBudgets
+        from aura.tiers.records import Tier
+        from aura.tiers.store import open_store
         Path(sys.argv[2], "cgroup.procs").write_text(str(os.getpid()))
         with open_store(Path(sys.argv[1]), budgets=TierBudgets(process_bytes=4 << 30, arena_bytes=0)) as store:
             content = np.random.default_rng(0).bytes(4 << 20)

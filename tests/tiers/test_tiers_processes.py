@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from aura.tiers.arena import SHARED_MEMORY
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.errors import StorageError, StoreClosedError, StoreUnavailableError
 from aura.tiers.local import LocalStore
 from aura.tiers.owner import read_address, socket_path
-from aura.tiers.store import Tier, TierBudgets, open_store
+from aura.tiers.records import Tier
+from aura.tiers.store import open_store
 
 SCRIPT = Path(__file__).with_name("store_process.py")
 SMALL = TierBudgets(process_bytes=1 << 16, arena_bytes=1 << 16)
@@ -135,7 +137,8 @@ def test_a_process_that_ends_without_closing_leaves_no_shared_memory(tmp_path):
     code = """
         import sys
         from pathlib import Path
-        from aura.tiers.store import TierBudgets, open_store
+        from aura.tiers.budgets import TierBudgets
+        from aura.tiers.store import open_store
         store = open_store(Path(sys.argv[1]), budgets=TierBudgets(arena_bytes=1 << 16))
         store.put("k", b"v")
         store.get("k")

@@ -7,10 +7,12 @@ import pytest
 from redis import RedisError
 
 from aura.resilience.breaker import BreakerState, CircuitBreaker
+from aura.tiers.budgets import RedisAddress, TierBudgets
 from aura.tiers.codec import encode
 from aura.tiers.errors import TierAbsentError
+from aura.tiers.records import Tier
 from aura.tiers.redis_pool import RedisTier
-from aura.tiers.store import RedisAddress, Tier, TierBudgets, open_store
+from aura.tiers.store import open_store
 
 pytestmark = pytest.mark.servers
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aura.tiers.store import Tier, TierBudgets, open_store
+from aura.tiers.budgets import TierBudgets
+from aura.tiers.records import Tier
+from aura.tiers.store import open_store
 
 KIB = 1024
 SIZE = 64 * KIB

@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.errors import CapacityError, InvalidPartError, ObjectNotFoundError, TierAbsentError
-from aura.tiers.store import Operation, Tier, TierBudgets, open_store
+from aura.tiers.records import Operation, Tier
+from aura.tiers.store import open_store
 from aura.tiers.upkeep import Bucket
 
 KIB = 1024

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from aura.tiers.online.costs import TierCosts
 from aura.tiers.online.layer import OnlineLayer
 from aura.tiers.online.policies import NAMES
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 
 FAST = TierCosts(Tier.L1, 40_000, 1e-7, 0, 1e-6, 1e-11)
 POOL = TierCosts(Tier.L2, 80_000, 3e-6, 1e-11, 3e-6, 1e-11)

@@ -9,12 +9,12 @@ import pytest
 
 from aura.tiers.online.costs import TierCosts
 from aura.tiers.online.simulate import dense_ids, replay_cascade, replay_layer
+from aura.tiers.records import Tier
 from aura.tiers.replay.lru import Lru
 from aura.tiers.replay.optimum import stacked_cost
 from aura.tiers.replay.policy import replay
 from aura.tiers.replay.readers import read_trace
 from aura.tiers.replay.trace import Trace
-from aura.tiers.store import Tier
 
 TRACES = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "traces"
 

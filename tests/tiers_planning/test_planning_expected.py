@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aura.tiers.planning.expected import expected_accesses
-from aura.tiers.store import Access, Entry, Tier
+from aura.tiers.records import Access, Entry, Tier
 
 
 def entry(number):

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from aura.tiers.planning.history import KEPT, Moment, extended
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 
 
 def moment(day, held, cost=1.0):

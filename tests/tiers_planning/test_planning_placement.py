@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.catalog import Catalog
 from aura.tiers.codec import encode
 from aura.tiers.planning.checks import as_predicted, within_capacity
@@ -15,7 +16,8 @@ from aura.tiers.planning.placement import UNIFORM_BASIS, TierPlacement, apply_mo
 from aura.tiers.planning.plan import plan_placement
 from aura.tiers.planning.profile import TierProfile, measure_profile
 from aura.tiers.planning.samples import COSTS, SAMPLES, SKIPPED
-from aura.tiers.store import Access, Entry, Tier, TierBudgets, TierState, open_store
+from aura.tiers.records import Access, Entry, Tier, TierState
+from aura.tiers.store import open_store
 from aura.tiers.tables import ValueSchemaError
 
 KIB = 1024

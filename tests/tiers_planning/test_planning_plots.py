@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.catalog import Catalog
 from aura.tiers.planning.placement import plan_and_apply
 from aura.tiers.planning.plots import plot_history, plot_placement, plot_profile
 from aura.tiers.planning.profile import TierProfile, measure_profile
 from aura.tiers.planning.samples import COSTS, SAMPLES, SKIPPED
-from aura.tiers.store import TierBudgets, open_store
+from aura.tiers.store import open_store
 
 
 @pytest.fixture(scope="module")

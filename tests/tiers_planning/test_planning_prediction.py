@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.planning.latency import summarize_latencies, without_interruptions
 from aura.tiers.planning.prediction import PredictedMean, Replay, predict_mean, replay
 from aura.tiers.planning.profile import measure_profile
@@ -12,7 +13,8 @@ from aura.tiers.planning.reuse import reuse_bytes
 from aura.tiers.planning.rounds import passing_bytes
 from aura.tiers.planning.scratch import KINDS, scratch_object
 from aura.tiers.planning.surface import LEAST_REUSE, Surface
-from aura.tiers.store import Entry, Tier, TierBudgets, open_store
+from aura.tiers.records import Entry, Tier
+from aura.tiers.store import open_store
 
 BUDGETS = TierBudgets(process_bytes=4 << 20, arena_bytes=8 << 20)
 

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 
 from aura.measure.energy import ModelledCpu, open_meter
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.codec import encode
 from aura.tiers.planning.latency import fit_latency, lines_through, summarize_latencies
 from aura.tiers.planning.profile import TierProfile, UnknownTierCostError, machine_name, measure_profile
 from aura.tiers.planning.samples import COSTS, SAMPLES, SKIPPED, Cell, Line, tabulate
 from aura.tiers.planning.scratch import FLUSH, KINDS, SCRATCH
-from aura.tiers.store import Tier, TierBudgets, open_store
+from aura.tiers.records import Tier
+from aura.tiers.store import open_store
 from aura.tiers.tables import ValueSchemaError
 
 SIZES = (4 << 10, 32 << 10, 256 << 10)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]

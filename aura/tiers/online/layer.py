@@ -17,7 +17,7 @@ from aura.tiers.online.placing import Placement, movable, offers
 from aura.tiers.online.policies import NAMES, Knowledge, Recency
 from aura.tiers.online.reuse import Reuse
 from aura.tiers.online.shadows import SHADOW_OBJECTS, Shadows
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 
 Sizes = Callable[[NDArray[np.int32]], ArrayLike] | ArrayLike
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from aura.tiers.online.costs import CostTable, TierCosts
 from aura.tiers.online.layer import OnlineLayer
+from aura.tiers.records import Tier
 from aura.tiers.replay.trace import Trace
-from aura.tiers.store import Tier
 
 FOLD_EVERY = 1024
 """Reads after which the owner of a store folds its log, at the latest."""

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 from aura.measure.checks import CheckResult
 from aura.tiers.planning.placement import TierPlacement
 from aura.tiers.planning.profile import TierProfile
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 
 WORST_FIT = 1.0
 """A fitted line that is off by more than the latency itself at a measured size describes no tier."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aura.tiers.store import Access, Entry
+from aura.tiers.records import Access, Entry
 
 QUESTIONS = 16
 """Points of the log's later half at which the averages are asked for what came next."""

@@ -12,7 +12,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 
 KEPT = 365
 """Placements that are remembered: a year of one a day."""

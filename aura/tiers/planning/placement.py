@@ -23,7 +23,8 @@ from aura.tiers.planning.latency import LatencySummary
 from aura.tiers.planning.plan import Plan, plan_placement
 from aura.tiers.planning.prediction import PredictedMean, Replay, replay
 from aura.tiers.planning.profile import TierProfile
-from aura.tiers.store import Access, Entry, MoveReport, Tier, TieredStore, TierState
+from aura.tiers.records import Access, Entry, MoveReport, Tier, TierState
+from aura.tiers.store import TieredStore
 from aura.tiers.tables import Json, ValueSchemaError, checked_table, scalars_of, table_part, with_scalars
 from aura.tiers.values import Part
 

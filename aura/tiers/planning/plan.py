@@ -19,7 +19,7 @@ import numpy as np
 from aura.tiers.planning.expected import Expectation, expected_accesses
 from aura.tiers.planning.knapsack import Solution, solve_costs
 from aura.tiers.planning.profile import TierProfile
-from aura.tiers.store import Access, Entry, Tier, TierState
+from aura.tiers.records import Access, Entry, Tier, TierState
 
 INDEX_FLIP_SECONDS = 1e-6
 """Every move costs at least this, the work on the index, so that objects do not move without a reason."""

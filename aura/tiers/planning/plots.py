@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.compute as pc
 
-from aura.tiers.store import Tier
+from aura.tiers.records import Tier
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -17,7 +17,8 @@ from aura.tiers.planning.latency import LatencySummary, summarize_latencies, wit
 from aura.tiers.planning.profile import TierProfile
 from aura.tiers.planning.reuse import reuse_bytes
 from aura.tiers.planning.rounds import passing_bytes
-from aura.tiers.store import Entry, TieredStore
+from aura.tiers.records import Entry
+from aura.tiers.store import TieredStore
 
 RESAMPLES = 1000
 NORMAL_95 = 1.959963984540054

@@ -30,7 +30,8 @@ from aura.tiers.planning.rounds import Rounds
 from aura.tiers.planning.samples import COSTS, SAMPLES, SKIPPED, tabulate
 from aura.tiers.planning.scratch import KINDS, scratch_objects
 from aura.tiers.planning.surface import LEAST_REUSE, Surface
-from aura.tiers.store import Tier, TieredStore
+from aura.tiers.records import Tier
+from aura.tiers.store import TieredStore
 from aura.tiers.tables import Json, ValueSchemaError, checked_table, scalars_of, table_part, with_scalars
 from aura.tiers.values import Part
 

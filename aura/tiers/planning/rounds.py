@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from aura.measure.energy import Energy, EnergyMeter, unavailable
 from aura.tiers.errors import CapacityError, TierAbsentError
 from aura.tiers.planning.samples import Cell, Line
-from aura.tiers.store import Entry, Tier, TieredStore
+from aura.tiers.records import Entry, Tier
+from aura.tiers.store import TieredStore
 
 PUTS_A_ROUND = 2
 """Puts per size, tier and round: each one into L3 waits for the disk."""

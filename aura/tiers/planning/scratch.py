@@ -12,7 +12,8 @@ from contextlib import contextmanager
 import numpy as np
 import pyarrow as pa
 
-from aura.tiers.store import Entry, TieredStore
+from aura.tiers.records import Entry
+from aura.tiers.store import TieredStore
 from aura.tiers.values import Part
 
 KINDS = ("bytes", "table", "tensors")

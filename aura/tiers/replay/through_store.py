@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.errors import CapacityError
+from aura.tiers.records import Tier
 from aura.tiers.replay.policy import Policy
 from aura.tiers.replay.trace import Trace
-from aura.tiers.store import Tier, TierBudgets, TieredStore, open_store
+from aura.tiers.store import TieredStore, open_store
 
 KEY_PREFIX = "object/"
 MOVE_EVERY = 256
