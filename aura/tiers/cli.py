@@ -26,7 +26,7 @@ from aura.tiers.errors import ObjectNotFoundError, StorageError
 from aura.tiers.numa import memory_of
 from aura.tiers.opening import open_configured_store
 from aura.tiers.owner import read_address
-from aura.tiers.records import Entry, Tier, TierState
+from aura.tiers.records import Entry, Steered, Tier, TierState
 from aura.tiers.replay.cli import tiers_replay
 from aura.tiers.store import TieredStore, join_store
 
@@ -43,13 +43,15 @@ def tiers_stat(*, as_json: AsJsonLines = False) -> None:
     """Print what each tier holds and how fast it answered, as its owner sees it."""
     settings = load_settings()
     with _joined(settings) as store:
-        states = store.tiers()
+        states, steered = store.tiers(), store.steered()
         pool = _warm_pool(store.directory)
     if as_json:
         for state in states:
             _print_json(_stat_row(state, pool))
+        if steered is not None:
+            _print_json({"online": asdict(steered)})
         return
-    table = Table("tier", "", "objects", "used MiB", "capacity MiB", "gets", "mean get us")
+    table = Table("tier", "", "objects", "used MiB", "capacity MiB", "gets", "mean get us", "promoted", "demoted")
     for state in states:
         mean = _mean_get_seconds(state)
         table.add_row(
@@ -59,11 +61,24 @@ def tiers_stat(*, as_json: AsJsonLines = False) -> None:
             f"{state.used_bytes / 2**20:.1f}",
             "disk" if state.capacity_bytes is None else f"{state.capacity_bytes / 2**20:.1f}",
             str(state.gets),
-            "" if mean is None else f"{1e6 * mean:.1f}",
+            "" if mean is None else f"{1e6 * mean:.2f}",
+            str(state.promotions),
+            str(state.demotions),
         )
     console.print(table)
+    console.print(_said_of_online(steered), soft_wrap=True)
     if any(state.tier == Tier.L2 for state in states):
         console.print(f"The warm pool is in {pool}.", soft_wrap=True)
+
+
+def _said_of_online(steered: Steered | None) -> str:
+    if steered is None:
+        return "The online layer is off: objects move when a placement or a command says so."
+    said = f"The online layer follows {steered.following} ({steered.switches} changes, {steered.reads:,} reads)."
+    if steered.short_of_cycle is not None:
+        budget, cycle = (f"{size / 2**20:,.1f} MiB" for size in steered.short_of_cycle)
+        said += f" Fast memory has {budget}, less than the {cycle} that are read in turn."
+    return said
 
 
 @tiers_app.command("ls")

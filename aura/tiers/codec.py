@@ -176,7 +176,7 @@ def _corrupt(key: str, cause: str) -> CorruptObjectError:
         f"The object {key!r} is corrupt",
         key=key,
         cause=cause,
-        remedy="Write it again (materialize its asset) or restore the store from a checkpoint.",
+        remedy="Write it again (materialize its asset) or restore a backup (`aura tiers restore`).",
     )
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+TYPICAL_BYTES = 65536.0
+"""Of an object, while the store is empty."""
+
 
 class Steering:
     """One owner's online layer. Used by its upkeep alone, but for `state`."""
@@ -30,7 +33,9 @@ class Steering:
         self._store = store
         costs = measured_costs(store)
         self._known = {cost.tier for cost in costs}
-        self._layer = OnlineLayer(costs)
+        with store.lock:
+            sizes = [record.header.length for record in store.records.values()]
+        self._layer = OnlineLayer(costs, object_bytes=max(1.0, sum(sizes) / len(sizes)) if sizes else TYPICAL_BYTES)
         self._position = store.operations().total
         self._pinned: set[int] = set()
         self._warned: tuple[int, int] | None = None

@@ -192,7 +192,9 @@ def test_every_command_on_a_served_store(home):
                 client.write(OBJECTS)
                 client.get("b")
             assert "1 promoted" in aura("move", "b", "L1")
-            assert {row["tier"]: row["objects"] for row in rows(aura("stat", "--json"))}["L1"] == 1
+            *tiers, online = rows(aura("stat", "--json"))
+            assert {row["tier"]: row["objects"] for row in tiers}["L1"] == 1
+            assert online["online"]["following"] == "lru"
             assert [row["key"] for row in rows(aura("ls", "--tier", "L1", "--json"))] == ["b"]
             assert "none corrupt" in aura("verify")
             assert "4 objects" in aura("backup", home / "backup")

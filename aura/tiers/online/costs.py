@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from aura.tiers.records import Tier
 
+MOST_SCALED = 4.0
+"""Most by which the worth of a read is raised for an object whose move is dear: beyond that it had better stay."""
+
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -98,17 +101,27 @@ class CostTable:
         self.capacities = np.array([each.capacity_bytes for each in fast], dtype=np.int64)
         self._get = np.array([[each.get_seconds, each.get_seconds_per_byte] for each in ordered])
         self._put = np.array([[each.put_seconds, each.put_seconds_per_byte] for each in ordered])
+        self._typical_prices = self.prices(typical_bytes)
 
     def get(self, tiers: NDArray[np.int8] | int, sizes: Rows | Floats) -> Floats:
         """float64[..., n], seconds of a get from each tier of objects of these sizes; tiers int8[..., n] or one."""
         found: Floats = self._get[tiers, 0] + self._get[tiers, 1] * sizes
         return found
 
-    def differences(self, sizes: Rows) -> Floats:
-        """float64[k - 1, n], seconds that a get from each fast tier saves over one from L3."""
+    def worth(self, sizes: Rows) -> Floats:
+        """float64[k - 1, n], seconds that a read which each fast tier saves is worth, for objects of these sizes.
+
+        That is what a get there saves over one from L3. An object whose move costs more such reads than that of a
+        typical one, as that of a small object does, is worth as much more: the reads to expect are known only up to the
+        price of a typical move, and what reaches that price has to be able to pay for its own.
+        """
         saved = self._get[-1] - self._get[:-1]
-        found: Floats = saved[:, :1] + saved[:, 1:] * sizes
-        return found
+        difference: Floats = saved[:, :1] + saved[:, 1:] * sizes
+        if not len(saved):
+            return difference
+        moves = np.stack([self.move(len(saved), tier, sizes) for tier in range(len(saved))])
+        found: Floats = np.clip(moves / self._typical_prices[:, None], difference, MOST_SCALED * difference)
+        return np.where(difference > 0, found, difference)
 
     def move(self, source: NDArray[np.int8] | int, target: int, sizes: Rows | Floats) -> Floats:
         """float64[n], seconds of reading the copy and writing it to another tier."""

@@ -64,7 +64,7 @@ class Offers:
 def offers(policy: Recency, history: History, costs: CostTable, rows: Rows) -> Offers:
     """What the tiers offer to objects, by what a policy expects of them."""
     sizes = history.size[rows]
-    return Offers(rows, sizes, policy.advantages(rows) * costs.differences(sizes))
+    return Offers(rows, sizes, policy.advantages(rows) * costs.worth(sizes))
 
 
 def movable(history: History, touched: Rows) -> Rows:
