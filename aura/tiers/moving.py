@@ -4,15 +4,14 @@ Belongs here: the steps of a move and what makes one refused. Does not: which ob
 `online`), and when (`upkeep`).
 
 A killed owner loses nothing at any of the steps: the durable copy is in L3 throughout, and the fast tiers start empty.
-Room is taken and the index flipped under the owner's lock, the copy is made without it. Several promotions run on two
-threads: while one copies, the other reads from the database.
+Room is taken and the index flipped under the owner's lock, the copy is made without it. One thread does it all: reading
+from the database and verifying hold the interpreter, so a second one would wait for most of the time.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from aura.tiers.copies import FastTier, Record
@@ -22,8 +21,6 @@ from aura.tiers.records import MoveReport, Tier
 if TYPE_CHECKING:
     from aura.tiers.local import LocalStore
 
-PARALLEL_BYTES = 256 << 10
-"""Objects that are smaller on the average are not worth a second thread: handing the interpreter over costs more."""
 ATTEMPTS = 3
 """Times that a copy is begun anew because the object was written meanwhile."""
 
@@ -33,14 +30,7 @@ def move(store: LocalStore, targets: Mapping[str, Tier]) -> MoveReport:
     start = time.perf_counter()
     falling, rising = _demotions_first(store, targets)
     moved = [_moved(store, key, Tier(targets[key])) for key in falling]
-    if _gains_by_threads(store, targets, rising):
-        rising = [*rising[::2], *rising[1::2]]
-        halves = rising[: (len(rising) + 1) // 2], rising[(len(rising) + 1) // 2 :]
-        with ThreadPoolExecutor(2, "aura-store-move") as threads:
-            for half in threads.map(lambda keys: [_moved(store, key, Tier(targets[key])) for key in keys], halves):
-                moved += half
-    else:
-        moved += [_moved(store, key, Tier(targets[key])) for key in rising]
+    moved += [_moved(store, key, Tier(targets[key])) for key in rising]
     store.check_open()
     return MoveReport(
         promoted=sum(rose for rose, _, _, _ in moved),
@@ -51,16 +41,6 @@ def move(store: LocalStore, targets: Mapping[str, Tier]) -> MoveReport:
             (key, reason) for key, (_, _, _, reason) in zip([*falling, *rising], moved, strict=True) if reason
         ),
     )
-
-
-def _gains_by_threads(store: LocalStore, targets: Mapping[str, Tier], rising: Sequence[str]) -> bool:
-    """Whether copies are large, and made without the interpreter: into the arena or a device, not into L1."""
-    sizes = [
-        record.header.length
-        for key in rising
-        if targets[key] != Tier.L1 and (record := store.records.get(key)) is not None
-    ]
-    return len(sizes) > 1 and sum(sizes) >= PARALLEL_BYTES * len(rising)
 
 
 def copy_into(held: FastTier, record: Record, payload: bytes | memoryview) -> Record:
