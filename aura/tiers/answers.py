@@ -159,6 +159,12 @@ def _time_puts(store: LocalStore, request: Message) -> Message:
     return Message("time_puts", [], [seconds.astype(np.dtype("<f8")).tobytes()])
 
 
+def _flush(store: LocalStore, request: Message) -> Message:
+    del request
+    store.flush()
+    return Message("flush")
+
+
 def _checkpoint(store: LocalStore, request: Message) -> Message:
     store.checkpoint(Path(request.rows[0][0]))
     return Message("checkpoint")
@@ -181,5 +187,6 @@ _ANSWERS: dict[str, Callable[[LocalStore, Message], Message]] = {
     "trim_access_log": _trim_access_log,
     "time_gets": _time_gets,
     "time_puts": _time_puts,
+    "flush": _flush,
     "checkpoint": _checkpoint,
 }

@@ -163,6 +163,10 @@ class OwnerClient(TieredStore):
         rows: list[Row] = [[str(tier)], *([int(size)] for size in sizes)]
         return np.frombuffer(self._ask(Message("time_puts", rows), LONG_CALL).segments[0], dtype="<f8")
 
+    def flush(self) -> None:
+        """See `TieredStore.flush`."""
+        self._ask(Message("flush"), LONG_CALL)
+
     def checkpoint(self, target: Path) -> None:
         """See `TieredStore.checkpoint`."""
         self._ask(Message("checkpoint", [[str(Path(target).absolute())]]), LONG_CALL)

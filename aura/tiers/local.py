@@ -234,6 +234,11 @@ class LocalStore(Index, TieredStore):
         self.check_open()
         return time_puts(self, sizes, tier)
 
+    def flush(self) -> None:
+        """See `TieredStore.flush`."""
+        self.check_open()
+        self.disk.flush()
+
     def checkpoint(self, target: Path) -> None:
         """See `TieredStore.checkpoint`. Made beside the target and renamed, so that a half-made one is never taken."""
         target = Path(target)

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from aura.tiers import device as device_memory
 from aura.tiers.access_log import AccessLog
+from aura.tiers.allocation import keep_large_buffers
 from aura.tiers.answers import answer
 from aura.tiers.arena import Arena, open_arena
 from aura.tiers.budgets import TierBudgets
@@ -71,6 +72,7 @@ def own(directory: Path, budgets: TierBudgets, device: str | None, timeout_secon
         if lock is None:
             return None
         stack.callback(os.close, lock)
+        keep_large_buffers()
         name = blake2b(str(directory).encode(), digest_size=8).hexdigest()
         disk = Disk(directory / DATABASE)
         on_failure = stack.enter_context(ExitStack())

@@ -207,6 +207,10 @@ class RemoteStore(TieredStore):
         """See `TieredStore.time_puts`."""
         return self._call(lambda store: store.time_puts(sizes, tier))
 
+    def flush(self) -> None:
+        """See `TieredStore.flush`."""
+        self._call(lambda store: store.flush())
+
     def checkpoint(self, target: Path) -> None:
         """See `TieredStore.checkpoint`."""
         self._call(lambda store: store.checkpoint(target))

@@ -206,6 +206,14 @@ class TieredStore(ABC):
         """
 
     @abstractmethod
+    def flush(self) -> None:
+        """Write what the database buffers in memory to its files. It is durable before; reads come from the files then.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+
+    @abstractmethod
     def checkpoint(self, target: Path) -> None:
         """Make a consistent copy of the durable state in the new directory `target`, itself a store directory."""
 

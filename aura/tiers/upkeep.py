@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from aura.tiers.allocation import give_back
 from aura.tiers.copies import DeviceTier, ProcessTier
 from aura.tiers.errors import StoreError
 from aura.tiers.moving import held_tier, move
@@ -142,6 +143,7 @@ class Upkeep:
             freed = self.free(tier, size)
             with self._store.lock:
                 held.shrink()
+            give_back()
             return freed
         return self._shrink_device(held, size) if isinstance(held, DeviceTier) else 0
 
@@ -181,6 +183,7 @@ class Upkeep:
         with self._store.lock:
             held.shrink()
         if freed:
+            give_back()
             logger.warning(
                 "%s is short of memory (%d of %d bytes in use): %d bytes of L1 were demoted to L3",
                 *(tight.where, tight.used_bytes, tight.limit_bytes, freed),

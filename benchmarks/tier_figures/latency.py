@@ -145,7 +145,7 @@ def filled(store: TieredStore, size: int, count: int, tier: Tier, *, arrays: boo
     keys = [f"{number}" for number in range(count)]
     for key in keys:
         store.put(key, {"w": rng.random(size // 8)} if arrays else rng.bytes(size))
-    store.disk.flush()
+    store.flush()
     if tier is not Tier.L3:
         moved_all(store, keys, tier)
     return [keys[number] for number in rng.permutation(count)]

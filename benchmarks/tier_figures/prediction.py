@@ -98,6 +98,7 @@ def _one_run(
     rng = np.random.default_rng(seed)
     with open_store(directory, budgets=BUDGETS) as store:
         _fill(store, rng)
+        store.flush()
     with open_store(directory, budgets=BUDGETS) as store:
         tell(f"prediction: run {seed + 1}, measuring the profile")
         profile = measure_profile(store, seed=seed)

@@ -60,7 +60,7 @@ def share_of_limit(source: Tier, target: Tier, size: int) -> float:
         keys = [f"{number}" for number in range(count)]
         for key in keys:
             store.put(key, rng.bytes(size))
-        store.disk.flush()
+        store.flush()
 
         def read() -> None:
             kept = [store.payload(store.records[key]) for key in keys]

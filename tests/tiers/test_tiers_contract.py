@@ -232,6 +232,14 @@ def test_a_measurement_that_does_not_fit_says_so_and_leaves_no_trace(store):
     assert store.tiers() == states
 
 
+def test_what_is_flushed_is_read_from_files(store):
+    store.write({"a": b"1", "t": TENSORS})
+    assert not list(store.directory.rglob("*.sst"))
+    store.flush()
+    assert list(store.directory.rglob("*.sst"))
+    assert store.get("a") == b"1"
+
+
 def test_a_checkpoint_is_a_store_of_its_own(store, tmp_path):
     store.write({"a": b"1", "t": TENSORS})
     store.get("a")

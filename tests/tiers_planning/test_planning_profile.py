@@ -16,7 +16,7 @@ from aura.tiers.codec import encode
 from aura.tiers.planning.latency import fit_latency, lines_through, summarize_latencies
 from aura.tiers.planning.profile import TierProfile, UnknownTierCostError, machine_name, measure_profile
 from aura.tiers.planning.samples import COSTS, SAMPLES, SKIPPED, Cell, Line, tabulate
-from aura.tiers.planning.scratch import FLUSH, KINDS, SCRATCH
+from aura.tiers.planning.scratch import KINDS, SCRATCH
 from aura.tiers.records import Tier
 from aura.tiers.store import open_store
 from aura.tiers.tables import ValueSchemaError
@@ -83,7 +83,6 @@ def test_gets_are_measured_at_several_reuse_distances(measured):
 def test_the_store_is_as_before(measured, store):
     assert [entry.key for entry in store.entries()] == ["kept"]
     assert all(state.used_bytes == 0 for state in store.tiers() if state.tier is not Tier.L3)
-    assert not (store.directory / FLUSH).exists()
     assert len(store.access_log().ids) == 1
 
 

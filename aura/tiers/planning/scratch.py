@@ -5,7 +5,6 @@ Belongs here: their content, keys and life. Does not: timing them (`rounds.py`).
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -34,16 +33,13 @@ WRITE_BYTES = 8 << 20
 VECTOR_LENGTH = 384
 """Length of the vectors in the measured tables, as in a table of sentence embeddings."""
 
-FLUSH = "profile.flush"
-"""Directory of the checkpoint that brings the objects to where most published ones are."""
-
 
 @contextmanager
 def scratch_objects(store: TieredStore, sizes: Sequence[int], rng: np.random.Generator) -> Iterator[list[Entry]]:
     """Write the objects to measure, in L3, and remove them on leaving.
 
-    What was just written is still in the database's memory buffer and is read faster than what has been there for
-    longer. A checkpoint, removed at once, makes the database write its buffer to files.
+    What was just written is still in the database's memory buffer, and is not read as what has been there for longer:
+    the buffer is written to files first.
     """
     store.write({}, [entry.key for entry in store.entries(SCRATCH)])
     try:
@@ -58,10 +54,7 @@ def scratch_objects(store: TieredStore, sizes: Sequence[int], rng: np.random.Gen
                         store.write(parts)
                         parts, held = {}, 0
         store.write(parts)
-        flushed = store.directory / FLUSH
-        shutil.rmtree(flushed, ignore_errors=True)
-        store.checkpoint(flushed)
-        shutil.rmtree(flushed, ignore_errors=True)
+        store.flush()
         yield store.entries(SCRATCH)
     finally:
         store.write({}, [entry.key for entry in store.entries(SCRATCH)])
