@@ -1,19 +1,22 @@
-"""What accesses cost under the online layer, moves included, against an LRU cascade over the same tiers.
+"""What accesses cost under the online layer, moves included, against LRU cascades over the same tiers and against none.
 
 The costs of the tiers are measured first, on objects of bytes in a store in a temporary directory. Recorded traces are
 then replayed in simulation: 5, 10 and 25 % of the bytes of a trace fit into fast memory, a third of them into L1.
 Traces without sizes have objects of 64 KiB. The layer works as it does beside a store: it is told what was read in
 batches of 1,024 accesses or a tenth of a second, gets following each other without a pause, and what it decides is in
-place for the next batch. A move costs both sides the read of the copy and the write, as the store's mover makes it. The
-cascade is also shown as it would be if built into the get, which promotes with the bytes at hand and pays for the write
-alone, and with moves for free. A run is one measurement of the tiers with all replays.
+place for the next batch. A move costs the layer the read of the copy and the write, as the store's mover makes it.
+
+The goals are held against the strongest cascade: one that is built into the get, which promotes with the bytes at hand
+and pays for the write alone. A cascade whose moves cost what they cost the layer is shown too, and one with moves for
+free. No cache at all is every get from L3: where L3 is cheap, that is less than any cascade costs. A run is one
+measurement of the tiers with all replays.
 """
 
 from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,8 +81,9 @@ class Result:
     Attributes:
         cell: Which one.
         layer: Of the online layer.
-        cascade: Of the LRU cascade.
-        inline_cascade: Of the cascade that promotes within the get, with the bytes at hand.
+        cascade: Of the LRU cascade that promotes within the get, with the bytes at hand.
+        mover_cascade: Of the LRU cascade whose moves cost what they cost the layer.
+        no_cache: Of L3 alone.
         free_cascade: Mean seconds of a cascade whose moves are free.
         optimum: Mean seconds of the stacked optimum, whose moves are free.
     """
@@ -87,16 +91,15 @@ class Result:
     cell: Cell
     layer: Cost
     cascade: Cost
-    inline_cascade: Cost
+    mover_cascade: Cost
+    no_cache: Cost
     free_cascade: float
     optimum: float
 
-    @property
     def ratio(self) -> float:
         """Mean cost over that of the cascade."""
         return self.layer.mean_seconds / self.cascade.mean_seconds
 
-    @property
     def bytes_ratio(self) -> float:
         """Bytes moved over those of the cascade."""
         return self.layer.moved_bytes / self.cascade.moved_bytes
@@ -157,8 +160,9 @@ def replayed(cell: Cell, profile: TierProfile) -> Result:
     rooms = ((Tier.L1, first), (Tier.L2, fast - first), (Tier.L3, None))
     tiers = [tier_costs(profile, tier, room) for tier, room in rooms]
     layer = replay_layer(cell.trace, tiers, object_bytes=cell.object_bytes)
-    cascade = replay_cascade(cell.trace, tiers, object_bytes=cell.object_bytes)
-    inline = replay_cascade(cell.trace, tiers, object_bytes=cell.object_bytes, bytes_at_hand=True)
+    cascade = replay_cascade(cell.trace, tiers, object_bytes=cell.object_bytes, bytes_at_hand=True)
+    mover = replay_cascade(cell.trace, tiers, object_bytes=cell.object_bytes)
+    no_cache = replay_cascade(cell.trace, tiers[-1:], object_bytes=cell.object_bytes)
     typical = float(cell.trace.weights.mean()) * cell.object_bytes
     table = CostTable(tiers, typical)
     gets = [float(table.get(tier, typical)) for tier in range(len(table.tiers))]
@@ -166,67 +170,93 @@ def replayed(cell: Cell, profile: TierProfile) -> Result:
     # L3 is of no use to the bound either.
     within = len(gets) - 1
     tell(f"{cell.name}: {layer.mean_seconds / cascade.mean_seconds:.3f} of the cascade")
-    return Result(
-        cell, layer, cascade, inline, stacked_cost(gets, cell.lru[:within]), stacked_cost(gets, cell.best[:within])
-    )
+    bounds = [stacked_cost(gets, ratios[:within]) for ratios in (cell.lru, cell.best)]
+    return Result(cell, layer, cascade, mover, no_cache, *bounds)
 
 
 def cost_figures(measured: list[list[Result]]) -> list[Figure]:
-    """Seconds and bytes over those of the cascade."""
-    means = [statistics.geometric_mean(each.ratio for each in results) for results in measured]
-    worst = [max(each.ratio for each in results) for results in measured]
-    free = [
-        statistics.geometric_mean(each.layer.mean_seconds / each.free_cascade for each in results)
-        for results in measured
-    ]
-    inline = [
-        statistics.geometric_mean(each.layer.mean_seconds / each.inline_cascade.mean_seconds for each in results)
-        for results in measured
-    ]
-    bound = [
-        statistics.geometric_mean(each.layer.mean_seconds / each.optimum for each in results) for results in measured
-    ]
+    """Seconds and bytes over those of the cascades and of no cache."""
+
+    def mean(ratio: Callable[[Result], float]) -> list[float]:
+        return [statistics.geometric_mean(map(ratio, results)) for results in measured]
+
+    def worst(ratio: Callable[[Result], float]) -> list[float]:
+        return [max(map(ratio, results)) for results in measured]
+
+    def without(each: Result) -> float:
+        return each.no_cache.mean_seconds / each.cascade.mean_seconds
+
+    def over_none(each: Result) -> float:
+        return each.layer.mean_seconds / each.no_cache.mean_seconds
+
     traffic = [
         sum(each.layer.moved_bytes for each in results) / sum(each.cascade.moved_bytes for each in results)
         for results in measured
     ]
-    most_traffic = [max(each.bytes_ratio for each in results) for results in measured]
-    cascade = "LRU cascade"
+    cost, cascade, none = "mean access cost", "LRU cascade that promotes within the get", "no cache"
+    somewhere = "worst trace and capacity"
     found = [
-        figure("mean access cost, moves included", means, "ratio", against=cascade, goal=COST_GOAL),
-        figure("mean access cost, worst trace and capacity", worst, "ratio", against=cascade, goal=WORST_GOAL),
+        figure(f"{cost}, moves included", mean(Result.ratio), "ratio", against=cascade, goal=COST_GOAL),
+        figure(f"{cost}, {somewhere}", worst(Result.ratio), "ratio", against=cascade, goal=WORST_GOAL),
         figure("bytes moved", traffic, "ratio", against=cascade, goal=BYTES_GOAL),
-        figure("bytes moved, worst trace and capacity", most_traffic, "ratio", against=cascade, goal=BYTES_GOAL),
-        figure("mean access cost", inline, "ratio", against="LRU cascade that promotes within the get"),
-        figure("mean access cost", free, "ratio", against="LRU cascade whose moves are free"),
-        figure("mean access cost", bound, "ratio", against="stacked optimum whose moves are free"),
+        figure(f"bytes moved, {somewhere}", worst(Result.bytes_ratio), "ratio", against=cascade, goal=BYTES_GOAL),
+        figure("no cache at all (everything in L3)", mean(without), "ratio", against=cascade),
+        figure(f"no cache at all (everything in L3), {somewhere}", worst(without), "ratio", against=cascade),
+        figure("layer over no cache", mean(over_none), "ratio", against=none),
+        figure(f"layer over no cache, {somewhere}", worst(over_none), "ratio", against=none),
+        figure(
+            cost,
+            mean(lambda each: each.layer.mean_seconds / each.mover_cascade.mean_seconds),
+            "ratio",
+            against="LRU cascade whose moves cost as the layer's",
+        ),
+        figure(
+            cost,
+            mean(lambda each: each.layer.mean_seconds / each.free_cascade),
+            "ratio",
+            against="LRU cascade whose moves are free",
+        ),
+        figure(
+            cost,
+            mean(lambda each: each.layer.mean_seconds / each.optimum),
+            "ratio",
+            against="stacked optimum whose moves are free",
+        ),
     ]
     for position, first in enumerate(measured[0]):
-        ratios = [results[position].ratio for results in measured]
-        found.append(figure(f"mean access cost, {first.cell.name}", ratios, "ratio", against=cascade))
+        here = [results[position] for results in measured]
+        found.append(figure(f"{cost}, {first.cell.name}", [each.ratio() for each in here], "ratio", against=cascade))
+        found.append(
+            figure(f"layer over no cache, {first.cell.name}", [over_none(each) for each in here], "ratio", against=none)
+        )
     return found
 
 
 def gap_figures(cells: list[Cell], measured: list[list[Result]]) -> list[Figure]:
-    """Share of the gap from LRU to the optimum: of the policy access by access, and of the layer as it runs."""
-    against = "LRU 0, optimum 1"
-    unit = "share of the gap"
-    found, everything = [], []
+    """Share of the gap in hits from LRU to the optimum: of the replay's portfolio, and of the layer as it runs."""
+    policy: dict[Group, list[float]] = {}
+    layer: dict[Group, list[float]] = {}
     for group in GROUPS:
         mine = {id(cell.trace): cell.trace.without_sizes() for cell in cells if cell.group is group}
-        if not mine:
-            continue
-        shares = []
         for trace in mine.values():
             capacities = [max(1, int(share * trace.unique)) for share in SHARES]
-            shares += closed(compare(trace, capacities, [PORTFOLIO], tell=tell), PORTFOLIO)
-        everything += shares
-        name = f"gap closed by the policy, {group.name}"
-        mean = statistics.fmean(shares)
-        found.append(figure(name, shares, unit, value=mean, against=against, goal=group.goal, at_least=True))
-        layer = [each.gap_closed for each in measured[0] if each.cell.group is group and each.gap_closed is not None]
-        name = f"gap closed by the layer as it runs, {group.name}"
-        found.append(figure(name, layer, unit, value=statistics.fmean(layer), against=against))
-    name = "gap closed by the policy, worst trace and capacity"
-    found.append(figure(name, everything, unit, value=min(everything), against=against, goal=0.0, at_least=True))
+            policy.setdefault(group, []).extend(closed(compare(trace, capacities, [PORTFOLIO], tell=tell), PORTFOLIO))
+        if mine:
+            shares = (each.gap_closed for each in measured[0] if each.cell.group is group)
+            layer[group] = [share for share in shares if share is not None]
+    found = []
+    for whose, closed_by in (
+        ("the replay's portfolio policy, not by the owner's layer", policy),
+        ("the layer as it runs", layer),
+    ):
+        name = f"gap closed by {whose}"
+        for group, shares in closed_by.items():
+            found.append(_gap(f"{name}, {group.name}", shares, statistics.fmean(shares), group.goal))
+        everything = [share for shares in closed_by.values() for share in shares]
+        found.append(_gap(f"{name}, worst trace and capacity", everything, min(everything), 0.0))
     return found
+
+
+def _gap(name: str, shares: list[float], value: float, goal: float) -> Figure:
+    against = "LRU 0, optimum 1"
+    return figure(name, shares, "share of the gap", value=value, against=against, goal=goal, at_least=True)
