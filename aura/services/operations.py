@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 
@@ -20,7 +20,7 @@ from aura.events.errors import EventError
 from aura.events.event import Event, new_event
 from aura.events.log import EventLog
 from aura.tiers.errors import StoreError
-from aura.tiers.records import Operation, Tier
+from aura.tiers.records import Access, Operation, Tier
 from aura.tiers.store import TieredStore
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,12 @@ logger = logging.getLogger(__name__)
 TOPIC = "memory.operations"
 KIND = "memory.operations.counted"
 
-OPERATIONS = {Operation.PUT: "puts", Operation.PROMOTION: "promotions", Operation.DEMOTION: "demotions"}
+OPERATIONS = {
+    Operation.PUT: "puts",
+    Operation.DELETE: "deletes",
+    Operation.PROMOTION: "promotions",
+    Operation.DEMOTION: "demotions",
+}
 """What is published besides reads, by its name in the event."""
 
 KEYS_IN_AN_EVENT = 500
@@ -38,7 +43,8 @@ KEYS_IN_AN_EVENT = 500
 class OperationsPublisher:
     """Publishes what was done to each object since the last time.
 
-    Reads count for the tier that the object lives in now; puts, promotions and demotions for the tier where they ended.
+    Reads count for the tier that the object lives in now; puts, promotions and demotions for the tier where they ended,
+    and deletes for L3.
     """
 
     def __init__(
@@ -64,8 +70,8 @@ class OperationsPublisher:
     def publish(self) -> int:
         """Publish what was done since the last time.
 
-        What fell off the old end of a log meanwhile is missing from the counts, as is what was done to an object that
-        is deleted by now.
+        What fell off the old end of a log meanwhile is missing from the counts, as are the reads of an object that is
+        deleted by now. Where nothing happened, the store is asked for nothing but how much did.
 
         Returns:
             The number of operations, reads included, that were published; 0 publishes nothing.
@@ -75,21 +81,27 @@ class OperationsPublisher:
             EventError: The log refused the events; they are published with the next ones.
         """
         done = self._store.operations(self._published_operations)
+        now = self._clock()
+        if (done.total, done.reads) == (self._published_operations, self._published):
+            self._since = now
+            return 0
         access = self._store.access_log()
         fresh = access.ids[len(access.ids) - min(access.total - self._published, len(access.ids)) :]
         tiers = {entry.key: entry.tier for entry in self._store.entries()}
         counted: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(lambda: {"gets": 0})
-        for key, number in _counts(access.keys, fresh):
+        for number, count in _counts(fresh):
+            key = _key(access, number)
             if key in tiers:
-                counted[key, tiers[key]]["gets"] += number
+                counted[key, tiers[key]]["gets"] += count
         for operation, name in OPERATIONS.items():
             for tier_number, tier in enumerate(Tier):
                 rows = done.rows[(done.rows[:, 1] == operation) & (done.rows[:, 2] == tier_number), 0]
-                for key, number in _counts(access.keys, rows):
-                    if key in tiers:
-                        counted[key, tier][name] = number
+                for number, count in _counts(rows):
+                    key = done.deleted.get(number) or _key(access, number)
+                    if key:
+                        row = counted[key, tier]  # several ids may have had this key
+                        row[name] = row.get(name, 0) + count
         counts: list[dict[str, object]] = [{"key": key, "tier": tier, **row} for (key, tier), row in counted.items()]
-        now = self._clock()
         if counts:
             with closing(self._open_log()) as log:
                 log.publish(TOPIC, self._events(counts, now))
@@ -120,8 +132,12 @@ class OperationsPublisher:
         ]
 
 
-def _counts(keys: Sequence[str], ids: NDArray[np.int32] | NDArray[np.int64]) -> Iterator[tuple[str, int]]:
-    """How often each key's id occurs; ids that were given after the keys were read are left out."""
-    for number, count in zip(*np.unique(ids, return_counts=True), strict=True):
-        if number < len(keys):
-            yield keys[number], int(count)
+def _counts(ids: NDArray[np.int32] | NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Each id, and how often it occurs."""
+    found, counts = np.unique(ids, return_counts=True)
+    return zip(found.tolist(), counts.tolist(), strict=True)
+
+
+def _key(access: Access, number: int) -> str:
+    """The key of an id; nothing for one that is deleted, or that was given after the keys were read."""
+    return access.keys[number] if number < len(access.keys) else ""

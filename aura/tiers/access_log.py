@@ -1,22 +1,31 @@
 """The access log: which object was read, in order, as integer ids.
 
 Belongs here: the append that every get pays, folding into numpy batches, the bound on the log's length.
-Does not: keeping it (the owner hands finished batches to the disk), or what to make of it (the planner).
+Does not: how a batch is kept (the owner hands a function over), or what to make of it (the planner).
+
+Of what a killed owner read, that is lost which was read since the last round of its upkeep, which is a tenth of a
+second unless a round takes longer, and a batch. What the disk refused is in memory only too.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aura.tiers.records import Tier
+
 DEFAULT_LIMIT = 1_000_000
 BATCH = 1024
-"""Accesses per batch. A killed owner loses at most one batch; a batch is one unsynced write of 4 KiB."""
+"""Accesses per batch, at most; a batch is one unsynced write of 4 KiB."""
+
+Noted = str | tuple[str, Tier | None, int]
+"""One get: the key of a live object, or key, tier that answered and nanoseconds. The tier is None where a client copies
+the object out of the arena itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,37 +36,33 @@ class Batch:
     ids: NDArray[np.int32]
 
 
-@dataclass(frozen=True, slots=True)
-class Folded:
-    """What a fold changed: the batch to keep, and the numbers of batches that fell off the old end."""
-
-    added: Batch
-    dropped: tuple[int, ...]
-
-
 class AccessLog:
     """Ids of the latest accesses, at most `limit` of them and a batch.
 
-    `pending` is the list that a get appends the key to (atomic in CPython, and cheaper than looking the id up).
-    Whenever the log is used, and before a key is deleted, what is pending is settled: its keys become ids. Everything
-    but the append is locked.
+    `pending` is the list that a get appends to (atomic in CPython, and cheaper than looking the id up). Whenever the
+    log is used, and before a key is deleted, what is pending is settled: its keys become ids. Everything but the append
+    is locked, and a batch is kept under the same lock, so that batches are kept and dropped in the order in which the
+    log changed.
+
+    Attributes:
+        pending: What every get appends to.
+        id_of: The id of a key; None for one that is gone, whose access is left out.
+        keep: Writes a batch, in place of one with its number if there is one, and drops those with these numbers, in
+            one step. May not use the log.
+        count: Is told of what is settled, each get once.
     """
 
-    def __init__(
-        self,
-        kept: Iterable[Batch] = (),
-        limit: int = DEFAULT_LIMIT,
-        id_of: Callable[[str], int | None] = lambda _: None,
-    ) -> None:
-        """Go on from what was kept.
+    def __init__(self, kept: Iterable[Batch] = (), limit: int = DEFAULT_LIMIT) -> None:
+        """Go on from what was kept; nothing is known or kept until the functions are set.
 
         Args:
             kept: The batches of an earlier owner.
             limit: Accesses that are kept.
-            id_of: The id of a key; None for one that is gone, whose access is left out. May be set later.
         """
-        self.pending: list[str] = []
-        self.id_of = id_of
+        self.pending: list[Noted] = []
+        self.id_of: Callable[[str], int | None] = lambda _: None
+        self.keep: Callable[[Batch, Sequence[int]], None] = _nothing
+        self.count: Callable[[Sequence[Noted]], None] = _nothing
         self._lock = threading.Lock()
         self._limit = limit
         self._batches: deque[Batch] = deque(sorted(kept, key=lambda batch: batch.number))
@@ -71,17 +76,18 @@ class AccessLog:
         with self._lock:
             return self._settle()
 
-    def tick(self, *, whole_batch: bool = True) -> Folded | None:
-        """Fold what waits, if it is a batch at least."""
+    def tick(self, *, whole_batch: bool = True) -> None:
+        """Fold what waits into batches and keep them; what is no whole batch waits on, unless it is asked for too."""
         with self._lock:
             self._settle()
-            waiting = len(self._settled)
-            if waiting == 0 or (whole_batch and waiting < BATCH):
-                return None
-            batch = self._folded_batch(np.array(self._settled, dtype=np.int32))
-            self._batches.append(batch)
-            self._length += waiting
-            return Folded(batch, self._drop_old())
+            self._fold(whole_batch=whole_batch)
+
+    def close(self) -> None:
+        """Keep what waits; nothing is kept from now on."""
+        with self._lock:
+            self._settle()
+            self._fold(whole_batch=False)
+            self.keep = _nothing
 
     def read(self) -> tuple[NDArray[np.int32], int]:
         """int32[n], the accesses that are kept, oldest first; and how many there were since this log was opened."""
@@ -103,36 +109,52 @@ class AccessLog:
                 missing -= len(batch.ids)
         return np.concatenate(pieces[::-1])[-(total - position) :] if total > position else pieces[0][:0], total
 
-    def replace(self, keep_last: int) -> tuple[Batch, tuple[int, ...]]:
-        """Keep only the last accesses, as one batch; returns it and the numbers of the batches that it replaces."""
+    def trim(self, keep_last: int) -> None:
+        """Keep only the last accesses: older batches are dropped and the one that has the first of them is cut."""
         with self._lock:
             self._settle()
-            ids = np.concatenate([batch.ids for batch in self._batches] + [np.array(self._settled, dtype=np.int32)])
-            dropped = tuple(batch.number for batch in self._batches)
-            batch = self._folded_batch(ids[max(0, len(ids) - keep_last) :])
-            self._batches = deque([batch])
-            self._length = len(batch.ids)
-            return batch, dropped
+            self._fold(whole_batch=False)
+            if self._length <= keep_last:
+                return
+            dropped = []
+            while len(self._batches) > 1 and self._length - len(self._batches[0].ids) >= keep_last:
+                dropped.append(self._drop_oldest())
+            oldest = self._batches.popleft()
+            rest = Batch(oldest.number, oldest.ids[self._length - keep_last :])
+            self._batches.appendleft(rest)
+            self._length = keep_last
+            self.keep(rest, dropped)
 
     def _settle(self) -> int:
-        keys = self.pending[:]
-        del self.pending[: len(keys)]
+        noted = self.pending[:]
+        del self.pending[: len(noted)]
+        self.count(noted)
         id_of = self.id_of
+        keys = (each if isinstance(each, str) else each[0] for each in noted)
         self._settled += [number for key in keys if (number := id_of(key)) is not None]
         return self._folded + len(self._settled)
 
-    def _folded_batch(self, ids: NDArray[np.int32]) -> Batch:
-        """A batch of these ids, which takes in what was settled."""
-        self._folded += len(self._settled)
-        self._settled = []
-        batch = Batch(self._next_number, ids)
-        self._next_number += 1
-        return batch
+    def _fold(self, *, whole_batch: bool) -> None:
+        waiting = len(self._settled)
+        taken = waiting - waiting % BATCH if whole_batch else waiting
+        ids = np.array(self._settled[:taken], dtype=np.int32)
+        del self._settled[:taken]
+        self._folded += taken
+        for start in range(0, taken, BATCH):
+            batch = Batch(self._next_number, ids[start : start + BATCH])
+            self._next_number += 1
+            self._batches.append(batch)
+            self._length += len(batch.ids)
+            dropped = []
+            while self._length - len(self._batches[0].ids) >= self._limit:
+                dropped.append(self._drop_oldest())
+            self.keep(batch, dropped)
 
-    def _drop_old(self) -> tuple[int, ...]:
-        dropped = []
-        while self._length - len(self._batches[0].ids) >= self._limit:
-            old = self._batches.popleft()
-            self._length -= len(old.ids)
-            dropped.append(old.number)
-        return tuple(dropped)
+    def _drop_oldest(self) -> int:
+        old = self._batches.popleft()
+        self._length -= len(old.ids)
+        return old.number
+
+
+def _nothing(*_: object) -> None:
+    """Where nobody listens."""

@@ -135,9 +135,10 @@ def _access_log(store: LocalStore, request: Message) -> Message:
 
 
 def _operations(store: LocalStore, request: Message) -> Message:
-    """Rows [after]; reply: rows [total], one segment int64[n, 3]."""
+    """Rows [after]; reply: rows [total, reads], then [id, key] of what was deleted, one segment int64[n, 3]."""
     found = store.operations(request.rows[0][0])
-    return Message("operations", [[found.total]], [found.rows.astype("<i8").tobytes()])
+    rows: list[list[Any]] = [[found.total, found.reads], *([number, key] for number, key in found.deleted.items())]
+    return Message("operations", rows, [found.rows.astype("<i8").tobytes()])
 
 
 def _trim_access_log(store: LocalStore, request: Message) -> Message:

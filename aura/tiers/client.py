@@ -145,7 +145,9 @@ class OwnerClient(TieredStore):
     def operations(self, after: int = 0) -> Operations:
         """See `TieredStore.operations`."""
         reply = self._ask(Message("operations", [[after]]))
-        return Operations(np.frombuffer(reply.segments[0], dtype="<i8").reshape(-1, 3), reply.rows[0][0])
+        (total, reads), *deleted = reply.rows
+        rows = np.frombuffer(reply.segments[0], dtype="<i8").reshape(-1, 3)
+        return Operations(rows, total, reads, {int(number): key for number, key in deleted})
 
     def trim_access_log(self, keep_last: int) -> None:
         """See `TieredStore.trim_access_log`."""

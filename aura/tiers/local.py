@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aura.tiers.access_log import BATCH, AccessLog, Folded
+from aura.tiers.access_log import BATCH, AccessLog, Batch, Noted
 from aura.tiers.codec import Encoded, encode
 from aura.tiers.copies import NO_SLOT, FastTier, Record
 from aura.tiers.counts import Counts
@@ -59,12 +59,11 @@ class LocalStore(Index, TieredStore):
         self.closing = ExitStack()
         self.pins: dict[str, Tier] = {}
         self.counts = Counts()
-        self._spent = self.counts.spent
         self.upkeep = Upkeep(self)
         self.copies_under_way = 0
         self.copies_ended = threading.Condition(self.lock)
         self._log = log
-        log.id_of = self._id_of
+        log.id_of, log.keep, log.count = self._id_of, self._keep, self.counts.take
         self._pending = log.pending
         self.get = _fast_get(self.live, log.pending, self._get_slowly)  # type: ignore[method-assign, assignment]
 
@@ -108,7 +107,7 @@ class LocalStore(Index, TieredStore):
                 record = self.records.pop(key, None)
                 if record is not None:
                     self.keys[record.id] = ""
-                    self.counts.note(Operation.DELETE, record.id, Tier.L3)
+                    self.counts.note_delete(record.id, key)
                 self.pins.pop(key, None)
             pinned = {key: self.pins[key] for key in puts if key in self.pins}
         self.upkeep.ask(pinned)
@@ -131,15 +130,14 @@ class LocalStore(Index, TieredStore):
 
     def tiers(self) -> list[TierState]:
         """See `TieredStore.tiers`."""
-        self.fold()
         with self.lock:
             self.check_open()
-            total = self._log.settle()
+            self.fold()
             total_bytes = sum(record.header.length for record in self.records.values())
             states = []
             for tier in (*self.fast, Tier.L3):
                 held = self.fast.get(tier)
-                gets, seconds = self.counts.of_gets(tier, total)
+                gets, seconds = self.counts.of_gets(tier)
                 states.append(
                     TierState(
                         tier,
@@ -214,7 +212,8 @@ class LocalStore(Index, TieredStore):
         """See `TieredStore.operations`."""
         with self.lock:
             self.check_open()
-            return Operations(*self.counts.operations_after(after))
+            rows, total = self.counts.operations_after(after)
+            return Operations(rows, total, self._log.settle(), self.counts.deleted_keys(rows))
 
     def trim_access_log(self, keep_last: int) -> None:
         """See `TieredStore.trim_access_log`."""
@@ -222,7 +221,7 @@ class LocalStore(Index, TieredStore):
             raise ValueError(f"keep_last is {keep_last}; it is a number of accesses, zero or more")
         with self.lock:
             self.check_open()
-            self.disk.keep(*self._log.replace(keep_last))
+            self._log.trim(keep_last)
 
     def time_gets(self, keys: Sequence[str], tier: Tier | None = None) -> NDArray[np.float64]:
         """See `TieredStore.time_gets`."""
@@ -249,7 +248,7 @@ class LocalStore(Index, TieredStore):
         partial = target.with_name(f"{target.name}.partial")
         with self.lock:
             self.check_open()
-            self._keep(self._log.tick(whole_batch=False))
+            self._log.tick(whole_batch=False)
             try:
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(mode=0o700, parents=True)
@@ -272,7 +271,7 @@ class LocalStore(Index, TieredStore):
                 return
             self.closed = True
             self.copies_ended.wait_for(lambda: self.copies_under_way == 0)
-            self._keep(self._log.tick(whole_batch=False))
+            self._log.close()
             self.live.clear()
             self.records.clear()
             for tier in self.fast.values():
@@ -297,8 +296,7 @@ class LocalStore(Index, TieredStore):
         record = self.records.get(key)
         if record is None or record.tier != Tier.L2 or record.slot == NO_SLOT:
             return None
-        self.counts.arena_reads.append(1)
-        self._note(key)
+        self._note((key, None, 0))
         return record
 
     def read_encoded(self, key: str, *, log: bool) -> Encoded:
@@ -306,8 +304,7 @@ class LocalStore(Index, TieredStore):
         start = _clock()
         record, payload = self.verified(key)
         if log:
-            self.counts.spent[record.tier].append(_clock() - start)
-            self._note(key)
+            self._note((key, record.tier, _clock() - start))
         return Encoded(record.header, payload)
 
     def count_move(self, number: int, before: Tier, after: Tier, copied: int) -> None:
@@ -316,15 +313,17 @@ class LocalStore(Index, TieredStore):
         self.counts.bytes_in[after] += copied
 
     def fold(self) -> None:
-        """Take in what the gets left behind: counts, a full batch of the log, how long gets of live objects take."""
-        live = [key for key in self._pending[-SAMPLED:] if key in self.live]
-        if live:
+        """Take in what the gets left behind: counts, how long gets of live objects take, full batches of the log."""
+        with self.lock:  # so that what is live stays so
+            latest = self._pending[-SAMPLED:]
+            live = [key for key in latest if isinstance(key, str) and key in self.live]
             peek, start = self.peek, _clock()
             for key in live:
                 peek(key)
-            self.counts.time_live(len(live), _clock() - start)
-        self.counts.fold()
-        self._keep(self._log.tick())
+            spent = _clock() - start
+            self._log.settle()
+            self.counts.time_live(len(live), spent)
+        self._log.tick()
 
     def accesses_after(self, position: int) -> tuple[NDArray[np.int32], int]:
         """int32[n], ids that were read since `position` gets, as far as they are kept; and the position after them."""
@@ -334,29 +333,26 @@ class LocalStore(Index, TieredStore):
         """`get` of what is not live."""
         start = _clock()
         record, part = self.read(key)
-        self._spent[record.tier].append(_clock() - start)
-        self._note(key)
+        self._note((key, record.tier, _clock() - start))
         return part
 
     def _id_of(self, key: str) -> int | None:
         record = self.records.get(key)
         return None if record is None else record.id
 
-    def _note(self, key: str) -> None:
-        self._pending.append(key)
+    def _note(self, get: Noted) -> None:
+        self._pending.append(get)
         if len(self._pending) >= BATCH:
-            self._keep(self._log.tick())
+            self._log.tick()
 
-    def _keep(self, folded: Folded | None) -> None:
-        if folded is None:
-            return
+    def _keep(self, added: Batch, dropped: Sequence[int]) -> None:
         try:
-            self.disk.keep(folded.added, folded.dropped)
+            self.disk.keep(added, dropped)
         except StoreError as error:
             logger.warning("a batch of the access log stays in memory only: %s", error)
 
 
-def _fast_get(live: Mapping[str, Part], pending: list[str], slowly: Callable[[str], Part]) -> Callable[[str], Part]:
+def _fast_get(live: Mapping[str, Part], pending: list[Noted], slowly: Callable[[str], Part]) -> Callable[[str], Part]:
     """A `get` that costs a live object two dictionary-sized steps: the lookup, and one append to the log."""
     append = pending.append
 

@@ -5,6 +5,7 @@ Belongs here: the records that `TieredStore` returns. Does not: the store.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
@@ -71,9 +72,9 @@ class TierState:
         objects: Number of objects it holds. L3 holds all of them.
         gets: Gets that the owner answered from this tier since it opened the store. What clients copy out of the arena
             themselves is in the access log only.
-        get_seconds: Seconds in these gets. In L1 the owner repeats some of the latest ten times a second and times
-            them, and the mean is multiplied by `gets`, since reading the clock for each would cost as much as the get;
-            None as long as none was timed.
+        get_seconds: Seconds in these gets. Of its own gets of live objects in L1 the owner repeats some of the latest
+            every time it takes them in, and the mean is multiplied by the gets since the time before, since reading
+            the clock for each would cost as much as the get; None as long as none was timed.
         puts: Objects written since the owner opened the store; in L3, where every put goes.
         deletes: Keys deleted since; in L3.
         promotions: Objects that came in from a slower tier since.
@@ -117,10 +118,14 @@ class Operations:
         rows: int64[n, 3], id of the object, `Operation`, and the tier as its number in `Tier`: where a put went, where
             a promotion or a demotion ended.
         total: Operations since the owner opened the store, those included that are no longer kept.
+        reads: Gets since the owner opened the store, as in `Access`.
+        deleted: Keys of the objects that were deleted in `rows`, by id, of the latest 100,000 deleted ones.
     """
 
     rows: NDArray[np.int64]
     total: int
+    reads: int
+    deleted: Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,15 @@ import pytest
 from aura.events.event import new_event
 from aura.events.opening import open_event_log
 from aura.services.operations import OperationsPublisher
+from aura.tiers.budgets import TierBudgets
 from aura.tiers.catalog import Catalog
 from aura.tiers.records import Tier
+from aura.tiers.store import open_store
 from resources.events import Events
 from sensors.memory_operations import MIN_ACCESSES, hear
 from sensors.run_failures import run_failures
+
+BUDGETS = TierBudgets(process_bytes=1 << 20, arena_bytes=1 << 20)
 
 
 def look(graph, instance):
@@ -123,6 +127,55 @@ def test_the_reads_of_a_store_are_published_and_a_real_placement_knows_them(grap
         assert {key: gets[key] for key in keys} == dict.fromkeys(keys, 10)
         assert end == 1
         assert hear(instance, dg.AssetKey("tier_placement"), Events(graph.settings)).end == end
+
+
+def published_rows(graph):
+    """The rows of all events, in order."""
+    with closing(open_event_log(graph.settings)) as log:
+        return [row for record in log.read("memory.operations", 0, 0).records for row in record.event.data["counts"]]
+
+
+@pytest.mark.parametrize("through", ["owner", "client"])
+def test_deletes_are_published_with_the_key_that_is_gone(graph, tmp_path, through):
+    with open_store(tmp_path / "s", budgets=BUDGETS) as owner, open_store(tmp_path / "s", budgets=BUDGETS) as client:
+        owner.put("old", b"1")
+        publisher = OperationsPublisher(owner if through == "owner" else client, lambda: open_event_log(graph.settings))
+        owner.delete("old")
+        owner.put("brief", b"2")
+        owner.get("brief")
+        owner.delete("brief")
+        owner.delete("never there")
+        for _ in range(2):
+            owner.put("again", b"3")
+            owner.delete("again")
+        assert publisher.publish() == 8 - 1
+        assert publisher.publish() == 0
+        owner.delete("old")
+        owner.put("again", b"4")
+        assert publisher.publish() == 1
+    assert published_rows(graph) == [
+        {"key": "brief", "tier": "L3", "gets": 0, "puts": 1, "deletes": 1},
+        {"key": "again", "tier": "L3", "gets": 0, "puts": 2, "deletes": 2},
+        {"key": "old", "tier": "L3", "gets": 0, "deletes": 1},
+        {"key": "again", "tier": "L3", "gets": 0, "puts": 1},
+    ]
+
+
+def test_where_nothing_happened_neither_keys_nor_entries_are_fetched(graph, tmp_path, monkeypatch):
+    with open_store(tmp_path / "s", budgets=BUDGETS) as store:
+        store.put("a", b"1")
+        publisher = OperationsPublisher(store, lambda: open_event_log(graph.settings))
+        fetched = []
+        for name in ("access_log", "entries"):
+            real = getattr(store, name)
+            monkeypatch.setattr(store, name, lambda name=name, real=real: (fetched.append(name), real())[1])
+        assert publisher.publish() == 0
+        assert fetched == []
+        store.get("a")
+        assert publisher.publish() == 1
+        assert sorted(fetched) == ["access_log", "entries"]
+        assert publisher.publish() == 0
+        assert sorted(fetched) == ["access_log", "entries"]
 
 
 def test_a_failed_run_is_one_alert_however_often_the_tick_is_repeated(graph):

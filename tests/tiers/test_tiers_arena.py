@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 
 from aura.tiers.access_log import BATCH, AccessLog
 from aura.tiers.arena import ALIGNMENT, SHARED_MEMORY, Allocator, ArenaView, open_arena, rounded
+from aura.tiers.counts import Counts
 from aura.tiers.errors import CapacityError
+from aura.tiers.records import Operation, Tier
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 700)), max_size=60))
@@ -88,19 +91,105 @@ def test_an_arena_larger_than_all_memory_is_refused_with_the_remedy(tmp_path):
     assert str(1 << 50) in str(caught.value)
 
 
-def test_the_access_log_keeps_order_and_bound():
-    log = AccessLog(limit=3000, id_of=int)
-    kept = {}
+def kept_log(limit=3000):
+    """A log, and what it keeps by number."""
+    log, kept = AccessLog(limit=limit), {}
+
+    def keep(added, dropped):
+        kept[added.number] = added
+        for old in dropped:
+            del kept[old]
+
+    log.id_of, log.keep = int, keep
+    return log, kept
+
+
+@pytest.mark.parametrize("every", [1, 100, 5 * BATCH])
+def test_the_access_log_keeps_order_and_bound(every):
+    log, kept = kept_log()
     for number in range(5 * BATCH):
         log.pending.append(f"{number}")
-        folded = log.tick()
-        if folded:
-            kept[folded.added.number] = folded.added
-            for old in folded.dropped:
-                del kept[old]
+        if (number + 1) % every == 0:
+            log.tick()
+            assert sum(len(batch.ids) for batch in kept.values()) <= 3000 + BATCH
+            assert number + 1 - max((int(batch.ids[-1]) + 1 for batch in kept.values()), default=0) < BATCH
+    assert all(len(batch.ids) <= BATCH for batch in kept.values())
+    log.close()
     assert log.settle() == 5 * BATCH
     assert log.read()[0].tolist() == list(range(5 * BATCH - 3000, 5 * BATCH))
     assert AccessLog(kept.values(), limit=3000).read()[0].tolist() == log.read()[0].tolist()
-    log.replace(keep_last=10)
-    assert log.read()[0].tolist() == list(range(5 * BATCH - 10, 5 * BATCH))
-    assert log.read()[1] == 5 * BATCH
+    log.pending += ["7"] * BATCH
+    log.tick()
+    assert all(7 not in batch.ids for batch in kept.values()), "nothing is kept after the end"
+
+
+@pytest.mark.parametrize("keep_last", [0, 10, BATCH, 2 * BATCH, 2 * BATCH + 1, 2800, 5000])
+def test_what_is_trimmed_does_not_come_back(keep_last):
+    log, kept = kept_log()
+    log.pending += [f"{number}" for number in range(2800)]
+    log.tick()
+    log.trim(keep_last)
+    expected = list(range(max(0, 2800 - keep_last), 2800))
+    again = AccessLog(kept.values(), limit=3000)
+    for each in (log, again):
+        assert each.read()[0].tolist() == expected
+    assert log.read()[1] == 2800
+    log.pending += ["9", "9"]
+    log.tick(whole_batch=False)
+    assert AccessLog(kept.values(), limit=3000).read()[0].tolist() == log.read()[0].tolist() == [*expected, 9, 9]
+
+
+def test_a_batch_is_kept_before_the_log_is_trimmed_by_another_thread():
+    log, kept = kept_log()
+    keep, begun, go_on, trimmed = log.keep, threading.Event(), threading.Event(), threading.Event()
+
+    def slowly(added, dropped):
+        begun.set()
+        assert go_on.wait(60)
+        keep(added, dropped)
+
+    log.keep = slowly
+    log.pending += ["1"] * BATCH
+    folding = threading.Thread(target=log.tick)
+    folding.start()
+    assert begun.wait(60)
+    trimming = threading.Thread(target=lambda: (log.trim(0), trimmed.set()))
+    trimming.start()
+    assert not trimmed.wait(0.1)
+    go_on.set()
+    folding.join()
+    trimming.join()
+    assert AccessLog(kept.values()).read()[0].tolist() == log.read()[0].tolist() == []
+
+
+def test_every_get_is_counted_once_also_that_of_an_object_that_is_gone():
+    log, counts = AccessLog(), Counts()
+    log.id_of, log.count = {"a": 1}.get, counts.take
+    log.pending += ["a", "a", ("a", Tier.L3, 500), ("gone", Tier.L3, 700), ("a", None, 0), ("a", Tier.L1, 2000)]
+    assert log.settle() == log.settle() == 5
+    assert counts.of_gets(Tier.L3) == (2, 1200 / 1e9)
+    assert counts.of_gets(Tier.L1) == (3, None)
+    counts.time_live(4, 400)
+    assert counts.of_gets(Tier.L1) == (3, (2000 + 2 * 100) / 1e9)
+    log.pending += ["a"]
+    log.settle()
+    counts.time_live(1, 50)
+    counts.time_live(0, 0)
+    assert counts.of_gets(Tier.L1) == (4, (2000 + 2 * 100 + 50) / 1e9)
+
+
+def test_operations_and_the_keys_of_deleted_objects_are_kept_within_bounds(monkeypatch):
+    monkeypatch.setattr("aura.tiers.counts.KEPT", 10)
+    monkeypatch.setattr("aura.tiers.counts.DELETED_KEPT", 3)
+    counts = Counts()
+    for number in range(25):
+        counts.note(Operation.PUT, number, Tier.L3)
+    for number in range(5):
+        counts.note_delete(number, f"k{number}")
+    rows, total = counts.operations_after(0)
+    assert total == 30
+    assert rows[:, 0].tolist() == [*range(20, 25), *range(5)][-len(rows) :]
+    assert 10 <= len(rows) < 20
+    assert counts.deleted_keys(rows) == {2: "k2", 3: "k3", 4: "k4"}
+    assert counts.deleted_keys(counts.operations_after(29)[0]) == {4: "k4"}
+    assert counts.of[Operation.DELETE, Tier.L3] == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
@@ -126,9 +127,80 @@ def test_moves_puts_and_deletes_are_counted_by_tier(store):
         [ids["b"], Operation.DEMOTION, 3],
         [ids["b"], Operation.DELETE, 3],
     ]
+    assert found.deleted == {ids["b"]: "b"}
     later = store.operations(after=5)
     assert (later.rows.tolist(), later.total) == (found.rows[5:].tolist(), 7)
+    assert store.operations(after=6).deleted == found.deleted
     assert store.operations(after=7).rows.shape == (0, 3)
+    assert store.operations(after=7).deleted == {}
+    assert found.reads == 0
+    store.get("a")
+    assert store.operations(after=7).reads == store.access_log().total == 1
+
+
+def test_gets_are_counted_where_they_were_answered_while_others_go_on(tmp_path):
+    with open_store(tmp_path, budgets=BUDGETS) as store:
+        store.write({"a": bytes(KIB), "b": bytes(KIB)})
+        store.move({"b": Tier.L2})
+        done = threading.Event()
+
+        def read():
+            for _ in range(4000):
+                store.get("a")
+                store.get("b")
+            done.set()
+
+        def seen():
+            return [(state.gets, state.get_seconds) for state in store.tiers()]
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        before = seen()
+        while not done.is_set():
+            now = seen()
+            assert now[0] == (0, 0.0), "nothing was ever read from L1"
+            assert all(old <= new for old, new in zip(before, now, strict=True))
+            before = now
+        reader.join()
+        assert [gets for gets, _ in seen()] == [0, 4000, 4000]
+
+
+def test_gets_of_l1_that_clients_make_are_timed_as_they_are(tmp_path):
+    with open_store(tmp_path, budgets=BUDGETS) as owner, open_store(tmp_path, budgets=BUDGETS) as client:
+        owner.put("a", bytes(KIB))
+        owner.move({"a": Tier.L1})
+        for number in range(1, 4):
+            client.get("a")
+            state = owner.tiers()[0]
+            assert state.gets == number
+            assert state.get_seconds > 0
+        answered = state.get_seconds
+        for _ in range(5):
+            owner.get("a")
+        state = owner.tiers()[0]
+        assert state.gets == 8
+        assert state.get_seconds > answered
+
+
+def test_what_is_deleted_while_it_is_folded_is_no_error(tmp_path):
+    with open_store(tmp_path, budgets=BUDGETS) as store:
+        done = threading.Event()
+
+        def replace():
+            for _ in range(100):
+                store.put("a", bytes(KIB))
+                store.move({"a": Tier.L1})
+                store.get("a")
+                store.delete("a")
+            done.set()
+
+        writer = threading.Thread(target=replace)
+        writer.start()
+        while not done.is_set():
+            store.fold()
+        writer.join()
+        assert store.tiers()[0].gets == 100
+        assert store.access_log().total == 100
 
 
 def test_the_room_of_a_view_is_not_given_away_while_somebody_has_it(tmp_path):
