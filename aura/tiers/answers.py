@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from aura.tiers.codec import Encoded, verify
+from aura.tiers.copies import Record
 from aura.tiers.errors import StoreError
 from aura.tiers.leases import NO_LEASE, Leases
 from aura.tiers.local import LocalStore
@@ -48,16 +49,12 @@ def answer(store: LocalStore, address: str, leases: Leases, request: Message) ->
 def _get(store: LocalStore, leases: Leases, request: Message) -> Message:
     """Rows [client], then [key]; reply: rows [arena offset or IN_BODY, lease], segments header, payload or nothing."""
     (client,), *keys = request.rows
-    rows: list[list[Any]] = []
-    values = []
-    for (key,) in keys:
-        record = store.locate(key)
-        if record is None:
-            rows.append([IN_BODY, NO_LEASE])
-            values.append(store.read_encoded(key, log=True))
-        else:
-            rows.append([record.slot, leases.give(client, record)])
-            values.append(Encoded(record.header, b""))
+    found: list[Record | Encoded] = [store.locate(key) or store.read_encoded(key, log=True) for (key,) in keys]
+    # Only now, since a key that is not there ends the request, and nobody would give the leases back.
+    rows = [
+        [each.slot, leases.give(client, each)] if isinstance(each, Record) else [IN_BODY, NO_LEASE] for each in found
+    ]
+    values = [Encoded(each.header, b"") if isinstance(each, Record) else each for each in found]
     return Message("get", rows, pack_values(values))
 
 

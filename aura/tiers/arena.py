@@ -48,6 +48,11 @@ class Allocator:
                 return start
         return None
 
+    def fits(self, length: int) -> bool:
+        """Whether there is a free slot of `length` bytes."""
+        size = rounded(length)
+        return any(free >= size for free in self._sizes)
+
     def release(self, start: int, length: int) -> None:
         """Free the slot that `allocate(length)` gave."""
         size = rounded(length)

@@ -78,12 +78,17 @@ class OwnerClient(TieredStore):
         wanted = list(keys)
         client = NO_CLIENT if self._line is None or self._pid != os.getpid() else self._line.client
         reply = self._ask(Message("get", [[client], *([key] for key in wanted)]))
-        found = {}
         values = unpack_values(wanted, reply.segments)
-        for key, (offset, lease) in zip(wanted, reply.rows, strict=True):
-            encoded = values[key]
-            found[key] = decode(encoded, key) if offset == IN_BODY else self._from_arena(key, encoded, offset, lease)
-        return found
+        # All views first: a view gives its lease back by itself, whatever becomes of the others.
+        views = {
+            key: self._payload(offset, values[key].header.length, lease)
+            for key, (offset, lease) in zip(wanted, reply.rows, strict=True)
+            if offset != IN_BODY
+        }
+        return {
+            key: self._from_arena(key, values[key], views[key]) if key in views else decode(values[key], key)
+            for key in wanted
+        }
 
     def write(self, puts: Mapping[str, Part], deletes: Iterable[str] = ()) -> None:
         """See `TieredStore.write`."""
@@ -181,24 +186,28 @@ class OwnerClient(TieredStore):
         while self._idle:
             self._idle.pop().close()
 
-    def _from_arena(self, key: str, encoded: Encoded, offset: int, lease: int) -> Part:
-        if self._arena is not None:
-            payload = self._payload(self._arena, offset, encoded.header.length, lease)
-            if encoded.header.matches(payload):
-                return decode_verified(encoded.header, payload, key)
+    def _from_arena(self, key: str, encoded: Encoded, payload: bytes | memoryview) -> Part:
+        if encoded.header.matches(payload):
+            return decode_verified(encoded.header, payload, key)
         reply = self._ask(Message("reread", [[key]]))
         return decode(unpack_values([key], reply.segments)[key], key)
 
-    def _payload(self, arena: ArenaView, offset: int, length: int, lease: int) -> bytes | memoryview:
+    def _payload(self, offset: int, length: int, lease: int) -> bytes | memoryview:
+        """What is there in the arena; nothing where this process has none."""
+        if self._arena is None:
+            return b""
         if lease == NO_LEASE or self._line is None:
-            return arena.read(offset, length)
-        view: Any = arena.view(offset, length)
+            return self._arena.read(offset, length)
+        view: Any = self._arena.view(offset, length)
         self._line.bind(view, lease)
         return memoryview(view)
 
     def _ask(self, request: Message, patience: int = 1) -> Message:
         connection, reply = self._answered(self._connection(), request, patience)
-        self._idle.append(connection)
+        if self._closed:
+            connection.close()
+        else:
+            self._idle.append(connection)
         raise_error(reply)
         return reply
 

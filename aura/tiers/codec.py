@@ -19,6 +19,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from types import MappingProxyType
 from typing import cast
 
 import numpy as np
@@ -231,7 +232,7 @@ def _check_array(name: object, array: object, key: str) -> None:
     )
 
 
-def _read_tensors(payload: memoryview) -> dict[str, np.ndarray]:
+def _read_tensors(payload: memoryview) -> Tensors:
     start = 8 + int.from_bytes(payload[:8], "little")
     index = json.loads(bytes(payload[8:start]))
     tensors = {}
@@ -240,4 +241,4 @@ def _read_tensors(payload: memoryview) -> dict[str, np.ndarray]:
         begin, end = entry["data_offsets"]
         dtype = _DTYPES[entry["dtype"]]
         tensors[name] = np.frombuffer(payload[start + begin : start + end], dtype=dtype).reshape(entry["shape"])
-    return tensors
+    return MappingProxyType(tensors)  # it may be handed to many

@@ -59,6 +59,10 @@ class FastTier(ABC):
     def used_bytes(self) -> int:
         """Bytes taken."""
 
+    def fits(self, length: int) -> bool:
+        """Whether there is room for a payload now."""
+        return self.used_bytes + length <= self.capacity_bytes
+
     @abstractmethod
     def reserve(self, length: int) -> int | None:
         """Take room for a payload: the slot, or None when it does not fit."""
@@ -183,6 +187,10 @@ class DeviceTier(FastTier):
         """Bytes of the slots."""
         return self._allocator.used_bytes
 
+    def fits(self, length: int) -> bool:
+        """See `FastTier.fits`: in one piece."""
+        return self._allocator.fits(length)
+
     def reserve(self, length: int) -> int | None:
         """The first free slot that is large enough."""
         slot = self._allocator.allocate(length)
@@ -192,7 +200,7 @@ class DeviceTier(FastTier):
     def fill(self, key: str, header: Header, slot: int, payload: bytes | memoryview) -> Record:
         """See `FastTier.fill`."""
         self._slab.write(slot, payload)
-        verify_copy(self.tier, key, header, self._slab.read(slot, header.length))
+        verify_copy(self.tier, key, header, self._slab.read(slot, header.length) or b"")
         return Record(key, header.id, header, self.tier, slot)
 
     def read(self, record: Record) -> bytes | memoryview | None:
@@ -247,6 +255,11 @@ class ArenaTier(FastTier):
         """Bytes of the slots, those included that are released and still viewed."""
         self._reclaim()
         return self._allocator.used_bytes
+
+    def fits(self, length: int) -> bool:
+        """See `FastTier.fits`: in one piece."""
+        self._reclaim()
+        return self._allocator.fits(length)
 
     def reserve(self, length: int) -> int | None:
         """The first free slot that is large enough."""

@@ -61,12 +61,14 @@ class DeviceSlab:
             self._wait(0)
             self._wait(1)
 
-    def read(self, offset: int, length: int) -> memoryview:
-        """Copy `length` bytes to the host; read-only."""
+    def read(self, offset: int, length: int) -> memoryview | None:
+        """Copy `length` bytes to the host, read-only; None where the slab has no memory any more."""
         target = bytearray(length)
         view = memoryview(target)
         pieces = self._pieces(length)
         with self._lock, self._on_stream():
+            if offset + length > len(self._slab):
+                return None
             for turn in range(len(pieces) + 1):
                 if turn < len(pieces):
                     start, size = pieces[turn]

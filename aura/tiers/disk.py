@@ -63,6 +63,7 @@ class Disk:
             StoreUnavailableError: Another program has it open.
         """
         self.path = path
+        self._closed = False
         self._synced = rocksdict.WriteOptions()
         self._synced.sync = True
         options = _options(create=not read_only)
@@ -136,10 +137,10 @@ class Disk:
     def keep(self, added: Batch, dropped: Iterable[int]) -> None:
         """Write one batch of the access log and drop others; survives a killed process, not a power cut."""
         batch = rocksdict.WriteBatch(raw_mode=True)
-        for number in dropped:
-            batch.delete(_batch_key(number), self._to_system)
-        batch.put(_batch_key(added.number), added.ids.astype("<i4").tobytes(), self._to_system)
         with self._translated("Cannot write the access log"):
+            for number in dropped:
+                batch.delete(_batch_key(number), self._to_system)
+            batch.put(_batch_key(added.number), added.ids.astype("<i4").tobytes(), self._to_system)
             self._payloads.write(batch)
 
     def flush(self) -> None:
@@ -155,6 +156,7 @@ class Disk:
 
     def close(self) -> None:
         """Close; RocksDB keeps its lock until every handle is gone, so a full disk stops none of them."""
+        self._closed = True
         del self._to_headers, self._to_system
         with self._translated("Cannot close the database"), ExitStack() as handles:
             for handle in (self._payloads, self._system, self._headers):
@@ -187,7 +189,7 @@ class Disk:
 
     def _raise_known(self, error: Exception, what: str, key: str) -> None:
         """Raise the store's error for one of the database; nothing for any other."""
-        if isinstance(error, rocksdict.DbClosedError):
+        if self._closed or isinstance(error, rocksdict.DbClosedError):
             raise StoreClosedError(what, path=str(self.path), cause="the store is closed") from error
         if isinstance(error, OSError):
             raise _refused(what, str(self.path), str(error)) from error

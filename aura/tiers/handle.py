@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, TypeVar, cast
 
 from aura.tiers.errors import InvalidPartError
 from aura.tiers.records import Entry, Tier
-from aura.tiers.store import PartT, TieredStore
+from aura.tiers.store import TieredStore
+from aura.tiers.values import Part
+
+PartT = TypeVar("PartT", bound=Part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +25,12 @@ class Handle(Generic[PartT]):
     Attributes:
         store: Where it is; stays the caller's to close.
         key: Its name.
-        kind: `bytes`, `pa.Table`, or `dict` for named arrays.
+        kind: What it has to be: `bytes`, `pa.Table`, or `Mapping` for named arrays.
     """
 
     store: TieredStore
     key: str
-    kind: type[PartT]
+    kind: type
 
     def get(self) -> PartT:
         """Read it; errors as `TieredStore.get`.
@@ -42,7 +45,7 @@ class Handle(Generic[PartT]):
                 key=self.key,
                 remedy="Ask for the kind that was written, or write it again.",
             )
-        return part
+        return cast("PartT", part)
 
     def put(self, part: PartT) -> None:
         """Write it, durable when this returns."""

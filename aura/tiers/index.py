@@ -91,7 +91,7 @@ class Index:
             if payload is not None and record.header.matches(payload):
                 return record, payload
             logger.warning("the copy of %r in %s is gone or fails its checksum; reading L3", key, record.tier)
-            self.drop_copy(key)
+            self.lose_copy(record)
             record = self.records[key]
         payload = self.disk.read(key)
         if payload is None:
@@ -104,6 +104,10 @@ class Index:
     def payload(self, record: Record) -> bytes | memoryview | None:
         """The bytes of an object as they are where the record says, unverified."""
         return self.disk.read(record.key) if record.tier is L3 else self.fast[record.tier].read(record)
+
+    def lose_copy(self, record: Record) -> None:
+        """A fast copy is bad: let the object fall back to L3. Needs the lock."""
+        self.drop_copy(record.key)
 
     def drop_copy(self, key: str) -> None:
         """Let the object fall back to L3. Needs the lock."""

@@ -5,7 +5,8 @@ Does not: the arena, or when a slot is free: that is when nobody refers to its r
 reference.
 
 A client has one connection for this that carries nothing but the numbers of leases that ended, eight bytes each. The
-kernel closes it when the client dies, however it dies, and all its leases end with it.
+kernel closes it when the client dies, however it dies, and all its leases end with it. A forked child lets go of the
+connection: the views that it inherited last as long as those of its parent, so it copies what it wants to keep.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ class LeaseLine:
         self._unsent: deque[int] = deque()
         self._closing = False
         self._lock = threading.RLock()  # a view may end inside of any of these methods, by garbage collection
+        _LINES.add(self)
 
     def bind(self, view: NDArray[np.uint8], lease: int) -> None:
         """End a lease when an array is gone."""
@@ -109,7 +111,7 @@ class LeaseLine:
                     self._connection.send(_NUMBER.pack(self._unsent[0]))
                     self._unsent.popleft()
             except BlockingIOError:
-                return  # the owner is busy; the next view that ends tries again
+                pass  # the owner is busy; the next view that ends tries again, or hanging up ends all leases
             except OSError:
                 self._unsent.clear()  # the owner is gone, and its arena belongs to those who still look at it
             self._hang_up_if_done()
@@ -120,6 +122,22 @@ class LeaseLine:
             self._closing = True
             self._hang_up_if_done()
 
+    def forget(self) -> None:
+        """In a forked child: close the child's copy of the connection, so that the parent's death ends its leases."""
+        self._connection.close()
+
     def _hang_up_if_done(self) -> None:
         if self._closing and self._open == 0:
             self._connection.close()
+
+
+_LINES: weakref.WeakSet[LeaseLine] = weakref.WeakSet()
+"""The open lines of this process."""
+
+
+def _leave_to_parent() -> None:
+    for line in list(_LINES):
+        line.forget()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)

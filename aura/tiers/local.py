@@ -42,6 +42,8 @@ _clock = time.perf_counter_ns
 
 DATABASE = "rocksdb"
 """Name of the database's directory inside the store's directory."""
+COPY_SECONDS = 30.0
+"""Longest wait of `close` for copies under way."""
 SAMPLED = 64
 """Latest gets, of which those of live objects are repeated to be timed."""
 
@@ -170,20 +172,18 @@ class LocalStore(Index, TieredStore):
         """See `TieredStore.pin`."""
         held_tier(self, tier)
         with self.lock:
-            before = self.pins.pop(key, None)
-            record = self.records.get(key)
-            if record is None:
+            if key not in self.records:
                 raise self.absent(key)
+            before, self.pins[key] = self.pins.get(key), tier
         report = move(self, {key: tier})
+        if not report.refused:
+            return
         with self.lock:
-            if not report.refused and key in self.records:
-                self.pins[key] = tier
-                return
-            if before is not None and key in self.records:
+            if before is None:
+                self.pins.pop(key, None)
+            elif key in self.pins:
                 self.pins[key] = before
-        raise CapacityError(
-            f"{key!r} cannot be pinned in {tier}", key=key, cause=report.refused[0][1] if report.refused else "deleted"
-        )
+        raise CapacityError(f"{key!r} cannot be pinned in {tier}", key=key, cause=report.refused[0][1])
 
     def unpin(self, key: str) -> None:
         """See `TieredStore.unpin`."""
@@ -270,7 +270,8 @@ class LocalStore(Index, TieredStore):
             if self.closed:
                 return
             self.closed = True
-            self.copies_ended.wait_for(lambda: self.copies_under_way == 0)
+            if not self.copies_ended.wait_for(lambda: self.copies_under_way == 0, COPY_SECONDS):
+                logger.warning("%d copies did not end within %g s", self.copies_under_way, COPY_SECONDS)
             self._log.close()
             self.live.clear()
             self.records.clear()
@@ -306,6 +307,11 @@ class LocalStore(Index, TieredStore):
         if log:
             self._note((key, record.tier, _clock() - start))
         return Encoded(record.header, payload)
+
+    def lose_copy(self, record: Record) -> None:
+        """See `Index.lose_copy`. It counts as a demotion, which is how the online layer hears of it."""
+        super().lose_copy(record)
+        self.count_move(record.id, record.tier, Tier.L3, 0)
 
     def count_move(self, number: int, before: Tier, after: Tier, copied: int) -> None:
         """Count one object that changed its tier. Needs the lock."""

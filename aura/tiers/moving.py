@@ -112,24 +112,31 @@ def _move_one(store: LocalStore, key: str, target: Tier) -> tuple[Tier | None, i
                 return record.tier, 0
             slot = held.take(key, record.header.length)
             store.copies_under_way += 1
-        copied, error = _filled(store, held, record, slot)
-        with store.lock:
-            store.copies_under_way -= 1
-            store.copies_ended.notify_all()
-            if copied is not None and store.records.get(key) is record:
-                store.flip(record, copied)
-                store.count_move(record.id, record.tier, target, record.header.length)
-                return record.tier, record.header.length
-            held.release(key, record.header.length, slot)
-            if isinstance(error, CorruptObjectError) and not repaired:
-                # Either the source was bad, which reading it tells and repairs, or the object changed meanwhile.
+        copied, error, done = None, None, False
+        try:
+            copied, error = _filled(store, held, record, slot)
+        finally:  # also when Ctrl-C ends the copy: close() waits for it, and the room has to be given back
+            with store.lock:
+                store.copies_under_way -= 1
+                store.copies_ended.notify_all()
+                if copied is not None and store.records.get(key) is record:
+                    store.flip(record, copied)
+                    store.count_move(record.id, record.tier, target, record.header.length)
+                    done = True
+                else:
+                    held.release(key, record.header.length, slot)
+        if done:
+            return record.tier, record.header.length
+        if isinstance(error, CorruptObjectError) and not repaired:
+            # Either the source was bad, which reading it tells and repairs, or the object changed meanwhile.
+            with store.lock:
                 store.read_locked(key)
-                repaired = True
-            elif error is not None:
-                try:
-                    raise error
-                finally:
-                    del error  # its traceback refers to this frame, which would keep the record's view alive
+            repaired = True
+        elif error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its traceback refers to this frame, which would keep the record's view alive
     raise CapacityError(
         f"{key!r} was written {ATTEMPTS} times while it was copied", key=key, remedy="Move it when it is at rest."
     )

@@ -19,25 +19,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from aura.tiers.budgets import TierBudgets
 from aura.tiers.records import Access, Entry, MoveReport, Operations, Steered, Tier, TierState
-from aura.tiers.values import Part
+from aura.tiers.values import Part, Tensors
 
 if TYPE_CHECKING:
     from aura.tiers.handle import Handle
-
-PartT = TypeVar("PartT", bound=Part)
 
 
 class TieredStore(ABC):
     """Objects under keys on the tiers of this machine. Thread-safe; a context manager that closes itself.
 
-    What `get` returns may be shared and is read-only: arrays are not writable, copy them before changing them. Arrays
+    What `get` returns may be shared and is read-only, mappings and arrays alike: copy them before changing them. Arrays
     and tables that the owner reads from the arena are views of it, and their room is free when the last one is gone.
     Every method raises a `StoreError` that names the thing, the cause and the remedy.
     """
@@ -78,16 +77,17 @@ class TieredStore(ABC):
         """Remove one object, durable when this returns; no error when there is none."""
         self.write({}, [key])
 
-    def handle(self, key: str, kind: type[PartT]) -> Handle[PartT]:
-        """A typed handle of the object under a key, which need not exist yet: `store.handle("w", dict)`.
+    def raw(self, key: str) -> Handle[bytes]:
+        """A typed handle of the bytes under a key, which need not exist yet."""
+        return _handle(self, key, bytes)
 
-        Args:
-            key: The object.
-            kind: `bytes`, `pa.Table`, or `dict` for named arrays.
-        """
-        from aura.tiers.handle import Handle  # it imports this module
+    def table(self, key: str) -> Handle[pa.Table]:
+        """A typed handle of the Arrow table under a key, which need not exist yet."""
+        return _handle(self, key, pa.Table)
 
-        return Handle(self, key, kind)
+    def tensors(self, key: str) -> Handle[Tensors]:
+        """A typed handle of the named arrays under a key, which need not exist yet."""
+        return _handle(self, key, Mapping)
 
     @abstractmethod
     def contains(self, key: str) -> bool:
@@ -114,8 +114,8 @@ class TieredStore(ABC):
     def prefetch(self, keys: Iterable[str], tier: Tier = Tier.L1) -> None:
         """Have objects brought to a tier in the background; returns at once.
 
-        What was not read for longest makes room, unless it is pinned. Keys that do not exist, and objects that do not
-        fit even so, are passed over.
+        What was not read for longest makes room, unless it is pinned. Keys that do not exist, objects that are in a
+        faster tier, and those that do not fit even so are passed over.
 
         Raises:
             TierAbsentError: The store has no such tier.
@@ -228,6 +228,12 @@ class TieredStore(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _handle(store: TieredStore, key: str, kind: type) -> Handle[Any]:
+    from aura.tiers.handle import Handle  # it imports this module
+
+    return Handle(store, key, kind)
 
 
 def open_store(

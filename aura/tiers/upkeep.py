@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,8 +30,8 @@ logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.1
 """Between two rounds, unless somebody asks."""
-CHUNK_BYTES = 4 << 20
-"""Bytes of one move; between two of them the cap is looked at."""
+IDLE_SECONDS = 0.5
+"""The same while nothing is read."""
 
 
 class Bucket:
@@ -71,6 +72,7 @@ class Upkeep:
         self._thread: threading.Thread | None = None
         self._bucket = Bucket(0)
         self._position = 0
+        self._idle = False
         self._online = False
         self._steering: Steering | None = None
         self._last_read = np.zeros(0, dtype=np.int64)
@@ -101,14 +103,11 @@ class Upkeep:
         self._store.fold()
         ids = self._listen()
         self._mind_memory()
-        while self._bucket.room() and (chunk := self._next_chunk()):
-            self._make_room(chunk)
-            report = move(self._store, chunk)
-            self._bucket.take(report.bytes_moved)
-            for key, reason in report.refused:
-                logger.debug("%r was not moved to %s: %s", key, chunk[key], reason)
+        self._restore_pins()
+        fetched = self._fetch()
         if self._online:
             self._steer(ids)
+        self._idle = not (len(ids) or fetched)
 
     def steered(self) -> Steered | None:
         """See `TieredStore.steered`."""
@@ -123,7 +122,7 @@ class Upkeep:
 
     def _run(self) -> None:
         while True:
-            self._wake.wait(PAUSE_SECONDS)
+            self._wake.wait(IDLE_SECONDS if self._idle else PAUSE_SECONDS)
             self._wake.clear()
             if self._stopped.is_set():
                 return
@@ -215,45 +214,69 @@ class Upkeep:
     def _read_at(self, number: int) -> int:
         return int(self._last_read[number]) if number < len(self._last_read) else 0
 
-    def _next_chunk(self) -> dict[str, Tier]:
-        chunk: dict[str, Tier] = {}
-        size = 0
-        with self._lock:
-            for key, tier in list(self._asked.items()):
-                record = self._store.records.get(key)
-                length = 0 if record is None or tier > record.tier else record.header.length
-                if chunk and size + length > CHUNK_BYTES:
-                    break
-                chunk[key] = self._asked.pop(key)
-                size += length
-        return chunk
+    def _restore_pins(self) -> None:
+        """Ask for what is pinned and not in its tier: it was written, or its copy was damaged."""
+        with self._store.lock:
+            found = {key: (tier, self._store.records.get(key)) for key, tier in self._store.pins.items()}
+        self.ask({key: tier for key, (tier, record) in found.items() if record is not None and record.tier > tier})
 
-    def _make_room(self, chunk: Mapping[str, Tier]) -> None:
-        """Demote what was not read for longest, so that what is asked for fits."""
-        for tier in sorted(set(chunk.values())):
-            held = self._store.fast.get(tier)
-            if held is None:
+    def _fetch(self) -> int:
+        """Bring up what was asked for, as far as the cap allows; how many were looked at."""
+        fetched: set[str] = set()
+        coldest: dict[Tier, deque[str]] = {}
+        while self._bucket.room() and not self._stopped.is_set() and (asked := self._next_asked()):
+            key, tier = asked
+            fetched.add(key)
+            record = self._store.records.get(key)
+            if record is None or record.tier <= tier or tier not in self._store.fast:
                 continue
-            needed = sum(self._rising_bytes(key, tier) for key, target in chunk.items() if target is tier)
-            with self._store.lock:
-                missing = needed - (held.capacity_bytes - held.used_bytes)
-            if missing > 0:
-                self.free(tier, missing, keep=chunk)
+            if tier not in coldest:
+                coldest[tier] = deque(self.coldest(tier))
+            if not self._make_room(tier, record.header.length, coldest[tier], fetched):
+                logger.debug("%r does not fit into %s, whatever else is demoted", key, tier)
+                continue
+            report = move(self._store, {key: tier})
+            self._bucket.take(report.bytes_moved)
+            for _, reason in report.refused:
+                logger.debug("%r was not moved to %s: %s", key, tier, reason)
+        return len(fetched)
 
-    def free(self, tier: Tier, size: int, keep: Iterable[str] = ()) -> int:
+    def _next_asked(self) -> tuple[str, Tier] | None:
+        with self._lock:
+            key = next(iter(self._asked), None)
+            return None if key is None else (key, self._asked.pop(key))
+
+    def _make_room(self, tier: Tier, length: int, coldest: deque[str], keep: set[str]) -> bool:
+        """Demote what was not read for longest until a payload fits; nothing where that would not help."""
+        store, held = self._store, self._store.fast[tier]
+        with store.lock:
+            pinned = (store.records.get(key) for key in store.pins)
+            stays = sum(record.header.length for record in pinned if record is not None and record.tier is tier)
+        if length > held.capacity_bytes - stays:
+            return False
+        while True:
+            with store.lock:
+                if held.fits(length):
+                    return True
+            falling, freed = {}, 0
+            while coldest and freed < max(length, 1):
+                record = store.records.get(coldest.popleft())
+                if record is not None and record.tier is tier and record.key not in keep:
+                    falling[record.key] = Tier.L3
+                    freed += record.header.length
+            if not falling:
+                return False
+            move(store, falling)
+
+    def free(self, tier: Tier, size: int) -> int:
         """Demote the coldest unpinned objects of a tier to L3 until `size` bytes are free; the bytes that were."""
-        kept = set(keep)
         freed, falling = 0, {}
         for key in self.coldest(tier):
             record = self._store.records.get(key)
             if freed >= size:
                 break
-            if record is not None and key not in kept:
+            if record is not None:
                 falling[key] = Tier.L3
                 freed += record.header.length
         move(self._store, falling)
         return freed
-
-    def _rising_bytes(self, key: str, tier: Tier) -> int:
-        record = self._store.records.get(key)
-        return record.header.length if record is not None and tier < record.tier else 0

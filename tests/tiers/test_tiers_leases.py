@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from aura.tiers.budgets import TierBudgets
+from aura.tiers.errors import ObjectNotFoundError
 from aura.tiers.records import Tier
 from aura.tiers.store import open_store
 
@@ -138,6 +139,43 @@ def test_damage_in_the_arena_is_noticed_and_its_lease_returned(owner, client):
     assert (client.get("0")["w"] == 7).all()
     assert owner.entries()[0].tier is Tier.L3
     wait_until_used(owner, 0)
+
+
+def test_a_request_that_fails_leaves_no_lease(owner, client):
+    owner.write({"0": weights(0), "1": weights(1)})
+    owner.move({"0": Tier.L2, "1": Tier.L2})
+    with pytest.raises(ObjectNotFoundError, match="'missing'"):
+        client.get_many(["0", "1", "missing"])
+    owner.write({}, ["0", "1"])
+    wait_until_used(owner, 0)
+
+
+def test_the_leases_of_a_killed_client_end_although_its_child_lives(owner):
+    owner.write({"0": weights(0)})
+    owner.move({"0": Tier.L2})
+    code = """
+        import os, sys, time
+        from pathlib import Path
+        from aura.tiers.store import join_store
+        store = join_store(Path(sys.argv[1]))
+        kept = store.get("0")
+        child = os.fork()
+        if child == 0:
+            time.sleep(600)
+        print(child, flush=True)
+        time.sleep(600)
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), owner.directory], stdout=subprocess.PIPE, text=True
+    ) as process:
+        child = int(process.stdout.readline())
+        try:
+            owner.move({"0": Tier.L3})
+            process.kill()
+            process.wait()
+            wait_until_used(owner, 0)
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_thousands_of_views_come_and_go(owner, client):

@@ -144,9 +144,14 @@ class StoreAgainstModel(RuleBasedStateMachine):
             return
         assert not (self.owner.operations(before).rows[:, 1] == Operation.PUT).any()
 
-    @rule()
-    def upkeep(self):
+    @rule(keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=3))
+    def upkeep(self, keys):
+        """After reads that the online layer cannot overlook."""
+        there = [key for key in keys if key in self.model]
+        for key in there * 400:
+            self.owner.get(key)
         self.owner.upkeep.round()
+        assert all(same(self.store.get(key), self.model[key]) for key in there)
 
     @rule(plans=st.lists(st.lists(st.tuples(st.integers(0, 3), CHANGES), max_size=8), min_size=3, max_size=3))
     def at_the_same_time(self, plans):

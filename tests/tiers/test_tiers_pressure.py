@@ -11,12 +11,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from aura.tiers.budgets import TierBudgets
 from aura.tiers.copies import ProcessTier
 from aura.tiers.errors import TierAbsentError
 from aura.tiers.pressure import CONTROL_GROUPS, MemoryWatch, Room, rooms
 from aura.tiers.records import Tier
+from aura.tiers.relief import with_relief
 from aura.tiers.store import open_store
 
 MIB = 1 << 20
@@ -196,3 +198,22 @@ def test_the_kernel_does_not_kill_an_owner_whose_budget_is_larger_than_its_contr
         assert after < before
     finally:
         Path(group).rmdir()
+
+
+def test_work_that_runs_out_of_device_memory_is_tried_again_with_what_the_store_gives_back(tmp_path):
+    budgets = TierBudgets(device_bytes=64 << 10, process_bytes=0, arena_bytes=0)
+    with open_store(tmp_path, budgets=budgets, device="cpu") as store:
+        store.write({"a": bytes(20_000), "b": bytes(20_000)})
+        store.move({"a": Tier.L0, "b": Tier.L0})
+
+        def needs(most):
+            if store.tiers()[0].capacity_bytes > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return "done"
+
+        assert with_relief(store, lambda: needs(20_000)) == "done"
+        assert store.tiers()[0].capacity_bytes == 16 << 10
+        assert store.get_many(["a", "b"]) == {"a": bytes(20_000), "b": bytes(20_000)}
+        with pytest.raises(torch.OutOfMemoryError):
+            with_relief(store, lambda: needs(-1))
+        assert store.tiers()[0].capacity_bytes == 0

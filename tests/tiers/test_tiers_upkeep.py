@@ -63,6 +63,69 @@ def test_a_prefetch_makes_room_by_what_was_not_read_for_longest_but_never_by_wha
     wait_for(store, {"a": Tier.L1, "c": Tier.L3, "d": Tier.L1})
 
 
+def test_a_prefetch_of_what_cannot_fit_or_is_faster_already_demotes_nothing(store):
+    store.write({"large": bytes(11 * KIB), "small": bytes(KIB), "pinned": bytes(6 * KIB), "half": bytes(5 * KIB)})
+    store.move({"small": Tier.L1})
+    store.prefetch(["large"])
+    store.prefetch(["small"], Tier.L2)
+    store.prefetch(["pinned"])
+    wait_for(store, {"pinned": Tier.L1})
+    assert tiers_of(store) == {"large": Tier.L3, "small": Tier.L1, "pinned": Tier.L1, "half": Tier.L3}
+    store.pin("pinned")
+    store.prefetch(["half"])
+    store.prefetch(["large"], Tier.L2)
+    wait_for(store, {"large": Tier.L2})
+    assert tiers_of(store)["half"] == Tier.L3
+    assert tiers_of(store)["small"] == Tier.L1
+
+
+def test_a_prefetch_makes_room_in_one_piece(tmp_path):
+    with open_store(tmp_path, budgets=TierBudgets(process_bytes=0, arena_bytes=64 * KIB)) as store:
+        store.write({f"{number}": bytes(8 * KIB) for number in range(8)} | {"large": bytes(20 * KIB)})
+        assert store.move({f"{number}": Tier.L2 for number in range(8)}).promoted == 8
+        store.move({f"{number}": Tier.L3 for number in range(0, 8, 2)})
+        store.prefetch(["large"], Tier.L2)
+        wait_for(store, {"large": Tier.L2})
+        store.write({"empty": b""})
+        store.prefetch(["empty"], Tier.L2)
+        wait_for(store, {"empty": Tier.L2})
+
+
+def test_a_pinned_object_whose_copy_was_damaged_comes_back(tmp_path):
+    with open_store(tmp_path, budgets=BUDGETS) as store:
+        store.put("a", b"right" * 100)
+        store.pin("a", Tier.L2)
+        store.fast[Tier.L2]._arena.write(store.records["a"].slot, b"wrong")
+        assert store.get("a") == b"right" * 100
+        wait_for(store, {"a": Tier.L2})
+
+
+def test_what_was_got_cannot_be_changed_for_others(tmp_path):
+    with open_store(tmp_path, budgets=BUDGETS) as store:
+        store.write({"a": {"w": np.arange(5)}, "b": {"w": np.arange(5)}})
+        store.move({"a": Tier.L1, "b": Tier.L2})
+        for key in ("a", "b"):
+            with pytest.raises(TypeError):
+                store.get(key)["w"] = np.zeros(1)
+            with pytest.raises(ValueError, match="read-only"):
+                store.get(key)["w"][0] = 1
+
+
+def test_an_interrupted_copy_gives_its_room_back_and_closing_does_not_wait_for_it(tmp_path, monkeypatch):
+    with open_store(tmp_path, budgets=BUDGETS) as store:
+        store.put("a", bytes(KIB))
+
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(store.fast[Tier.L1], "fill", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                store.move({"a": Tier.L1})
+        assert {state.tier: (state.used_bytes, state.objects) for state in store.tiers()}[Tier.L1] == (0, 0)
+        assert store.move({"a": Tier.L1}).promoted == 1
+
+
 def test_a_pin_brings_an_object_up_and_nothing_demotes_it_until_it_is_unpinned(store):
     store.write({"a": bytes(KIB), "b": bytes(KIB)})
     store.pin("a", Tier.L2)
@@ -249,7 +312,7 @@ def test_a_bucket_lets_a_seconds_worth_go_and_then_as_much_as_flows_in():
 
 
 def test_a_handle_knows_its_type(store):
-    weights = store.handle("w", dict)
+    weights = store.tensors("w")
     assert not weights.exists()
     assert weights.entry() is None
     weights.put({"w": np.ones(3)})
@@ -258,7 +321,9 @@ def test_a_handle_knows_its_type(store):
         np.testing.assert_array_equal(found["w"], np.ones(3))
         assert weights.entry().pinned
     assert not weights.entry().pinned
-    with pytest.raises(InvalidPartError, match="'w' is a dict, not a Table"):
-        store.handle("w", pa.Table).get()
+    with pytest.raises(InvalidPartError, match="'w' is a mappingproxy, not a Table"):
+        store.table("w").get()
+    store.raw("b").put(b"1")
+    assert store.raw("b").get() == b"1"
     weights.delete()
     assert not weights.exists()

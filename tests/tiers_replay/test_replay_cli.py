@@ -15,7 +15,7 @@ from aura.tiers.replay.comparison import OPTIMUM, compare, mean_gap_closed
 from aura.tiers.replay.lru import Lru
 from aura.tiers.replay.optimum import belady, pfoo_lower
 from aura.tiers.replay.policy import replay
-from aura.tiers.replay.through_store import replay_through_store
+from aura.tiers.replay.through_store import replay_online, replay_through_store
 from aura.tiers.replay.trace import Trace
 
 runner = CliRunner()
@@ -116,9 +116,9 @@ def test_a_replay_through_the_store_measures_its_gets(sized):
             "--json",
         )
     )["store"]
-    assert list(found) == ["lru", "arc"]
-    for outcome in found.values():
-        assert outcome["accesses"] == 1200
+    assert list(found) == ["lru", "arc", "online layer"]
+    assert all(outcome["accesses"] == 1200 for outcome in found.values())
+    for outcome in (found["lru"], found["arc"]):
         assert 0 < outcome["from_memory"] < 1200
         assert outcome["mean_get_seconds"] > 0
         assert outcome["refused"] == 0
@@ -173,6 +173,16 @@ def test_what_the_store_answers_from_memory_is_what_the_policy_keeps_there(tmp_p
     outcome = replay_through_store(tmp_path / "store", trace, Lru(8000))
     # After the first move, at access 256, all eight are in memory.
     assert (outcome.accesses, outcome.from_memory, outcome.moved_bytes) == (1024, 768, 8000)
+
+
+def test_the_online_layer_of_a_real_store_keeps_what_is_read_often(tmp_path):
+    weights = 1 / np.arange(1, 101) ** 1.2
+    ids = np.random.default_rng(0).choice(100, 20_000, p=weights / weights.sum())
+    outcome = replay_online(tmp_path / "store", Trace("skewed", ids, np.full(20_000, 16_384)), 20 * 16_384)
+    assert outcome.accesses == 20_000
+    assert outcome.from_memory > 8000
+    assert 10 * 16_384 <= outcome.moved_bytes < 500 * 16_384
+    assert outcome.move_seconds > 0
 
 
 def test_more_bytes_than_a_replay_may_write_are_refused_before_any_is(tmp_path):

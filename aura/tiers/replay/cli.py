@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from aura.tiers.replay.through_store import StoreOutcome
     from aura.tiers.replay.trace import Trace
 
+ONLINE = "online layer"
+"""What the store's own online layer is called beside the policies."""
 DEFAULT_LIMIT = 200_000
 DEFAULT_SIZES = "5%,10%,25%"
 DEFAULT_OBJECT_BYTES = 4096
@@ -163,11 +165,11 @@ def _stacked(costs: list[float] | None, rows: list[Row]) -> dict[str, float]:
 
 
 def _through_store(trace: Trace, capacity: int, names: list[str], object_bytes: int) -> dict[str, StoreOutcome]:
-    """Each policy and LRU through a store of its own, at the smallest capacity."""
+    """Each policy, LRU and the online layer through a store of its own, at the smallest capacity."""
     import numpy as np
 
     from aura.tiers.replay.comparison import YARDSTICK
-    from aura.tiers.replay.through_store import replay_through_store
+    from aura.tiers.replay.through_store import replay_online, replay_through_store
 
     if trace.sizes is None:
         trace = with_changes(trace, sizes=np.full(len(trace), object_bytes, dtype=np.int64))
@@ -178,6 +180,8 @@ def _through_store(trace: Trace, capacity: int, names: list[str], object_bytes: 
             outcomes[name] = replay_through_store(
                 Path(directory) / "store", trace, _made(name, capacity, float(trace.weights.mean()))
             )
+    with tempfile.TemporaryDirectory(prefix="aura-replay-") as directory:
+        outcomes[ONLINE] = replay_online(Path(directory) / "store", trace, capacity)
     return outcomes
 
 
