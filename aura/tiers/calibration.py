@@ -137,7 +137,7 @@ def _of_copy(store: LocalStore, tier: Tier, held: FastTier, payload: bytes) -> t
             slot = held.take(PROBE_KEY, header.length)
             record = held.fill(PROBE_KEY, header, slot, payload)
         except StoreError as error:
-            logger.warning("%s could not be measured, and the online layer leaves it alone: %s", tier, error)
+            logger.warning("%s could not be measured, and the online layer leaves it alone for now: %s", tier, error)
             return DEAR, DEAR
         if tier is Tier.L1:
             live = {PROBE_KEY: record.part}

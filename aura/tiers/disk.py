@@ -189,7 +189,8 @@ class Disk:
 
     def _raise_known(self, error: Exception, what: str, key: str) -> None:
         """Raise the store's error for one of the database; nothing for any other."""
-        if self._closed or isinstance(error, rocksdict.DbClosedError):
+        # Closing takes the handles of the families away from who is in the middle of a write.
+        if isinstance(error, rocksdict.DbClosedError) or (self._closed and isinstance(error, AttributeError)):
             raise StoreClosedError(what, path=str(self.path), cause="the store is closed") from error
         if isinstance(error, OSError):
             raise _refused(what, str(self.path), str(error)) from error

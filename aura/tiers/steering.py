@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from aura.tiers.calibration import measured_costs
+from aura.tiers.calibration import DEAR, measured_costs
 from aura.tiers.online.layer import OnlineLayer
 from aura.tiers.records import MoveReport, Operation, Steered, Tier
 
@@ -26,13 +26,18 @@ TYPICAL_BYTES = 65536.0
 
 
 class Steering:
-    """One owner's online layer. Used by its upkeep alone, but for `state`."""
+    """One owner's online layer. Used by its upkeep alone, but for `state`.
+
+    Attributes:
+        incomplete: A tier could not be measured, and should be some time later.
+    """
 
     def __init__(self, store: LocalStore) -> None:
         """Measure the tiers, and begin with what they hold."""
         self._store = store
         costs = measured_costs(store)
         self._known = {cost.tier for cost in costs}
+        self.incomplete = any(cost.get_seconds >= DEAR for cost in costs)
         with store.lock:
             sizes = [record.header.length for record in store.records.values()]
         self._layer = OnlineLayer(costs, object_bytes=max(1.0, sum(sizes) / len(sizes)) if sizes else TYPICAL_BYTES)

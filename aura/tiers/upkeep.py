@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.1
 """Between two rounds, unless somebody asks."""
+MEASURE_AGAIN_SECONDS = 30.0
+"""After which the tiers are measured again, if one could not be."""
 IDLE_SECONDS = 0.5
 """The same while nothing is read."""
 
@@ -75,6 +77,7 @@ class Upkeep:
         self._idle = False
         self._online = False
         self._steering: Steering | None = None
+        self._steered_from = 0.0
         self._last_read = np.zeros(0, dtype=np.int64)
 
     def start(self, bytes_per_second: int, *, online: bool) -> None:
@@ -189,8 +192,9 @@ class Upkeep:
             )
 
     def _steer(self, ids: NDArray[np.int32]) -> None:
-        if self._steering is None:
-            self._steering = Steering(self._store)
+        now = time.monotonic()
+        if self._steering is None or (self._steering.incomplete and now > self._steered_from + MEASURE_AGAIN_SECONDS):
+            self._steering, self._steered_from = Steering(self._store), now
         moves = self._steering.moves(ids, self._bucket.left)
         if moves:
             report = move(self._store, moves)
