@@ -23,8 +23,8 @@ DEFAULT_LIMIT = 1_000_000
 BATCH = 1024
 """Accesses per batch, at most; a batch is one unsynced write of 4 KiB."""
 
-Noted = str | tuple[str, Tier | None, int]
-"""One get: the key of a live object, or key, tier that answered and nanoseconds. The tier is None where a client copies
+Noted = str | tuple[int, Tier | None, int]
+"""One get: the key of a live object, or id, tier that answered and nanoseconds. The tier is None where a client copies
 the object out of the arena itself."""
 
 
@@ -130,8 +130,8 @@ class AccessLog:
         del self.pending[: len(noted)]
         self.count(noted)
         id_of = self.id_of
-        keys = (each if isinstance(each, str) else each[0] for each in noted)
-        self._settled += [number for key in keys if (number := id_of(key)) is not None]
+        ids = [id_of(each) if isinstance(each, str) else each[0] for each in noted]
+        self._settled += [number for number in ids if number is not None]
         return self._folded + len(self._settled)
 
     def _fold(self, *, whole_batch: bool) -> None:

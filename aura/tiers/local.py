@@ -297,7 +297,7 @@ class LocalStore(Index, TieredStore):
         record = self.records.get(key)
         if record is None or record.tier != Tier.L2 or record.slot == NO_SLOT:
             return None
-        self._note((key, None, 0))
+        self._note((record.id, None, 0))
         return record
 
     def read_encoded(self, key: str, *, log: bool) -> Encoded:
@@ -305,7 +305,7 @@ class LocalStore(Index, TieredStore):
         start = _clock()
         record, payload = self.verified(key)
         if log:
-            self._note((key, record.tier, _clock() - start))
+            self._note((record.id, record.tier, _clock() - start))
         return Encoded(record.header, payload)
 
     def lose_copy(self, record: Record) -> None:
@@ -339,7 +339,7 @@ class LocalStore(Index, TieredStore):
         """`get` of what is not live."""
         start = _clock()
         record, part = self.read(key)
-        self._note((key, record.tier, _clock() - start))
+        self._note((record.id, record.tier, _clock() - start))
         return part
 
     def _id_of(self, key: str) -> int | None:

@@ -165,8 +165,9 @@ def test_a_batch_is_kept_before_the_log_is_trimmed_by_another_thread():
 def test_every_get_is_counted_once_also_that_of_an_object_that_is_gone():
     log, counts = AccessLog(), Counts()
     log.id_of, log.count = {"a": 1}.get, counts.take
-    log.pending += ["a", "a", ("a", Tier.L3, 500), ("gone", Tier.L3, 700), ("a", None, 0), ("a", Tier.L1, 2000)]
+    log.pending += ["a", "gone", (1, Tier.L3, 500), (2, Tier.L3, 700), (1, None, 0), (1, Tier.L1, 2000)]
     assert log.settle() == log.settle() == 5
+    assert log.read()[0].tolist() == [1, 1, 2, 1, 1]
     assert counts.of_gets(Tier.L3) == (2, 1200 / 1e9)
     assert counts.of_gets(Tier.L1) == (3, None)
     counts.time_live(4, 400)
