@@ -9,6 +9,7 @@ second unless a round takes longer, and a batch. What the disk refused is in mem
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aura.tiers.errors import StoreError
 from aura.tiers.records import Tier
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_LIMIT = 1_000_000
 BATCH = 1024
@@ -48,7 +52,7 @@ class AccessLog:
         pending: What every get appends to.
         id_of: The id of a key; None for one that is gone, whose access is left out.
         keep: Writes a batch, in place of one with its number if there is one, and drops those with these numbers, in
-            one step. May not use the log.
+            one step, or raises a StoreError. May not use the log.
         count: Is told of what is settled, each get once.
     """
 
@@ -110,20 +114,24 @@ class AccessLog:
         return np.concatenate(pieces[::-1])[-(total - position) :] if total > position else pieces[0][:0], total
 
     def trim(self, keep_last: int) -> None:
-        """Keep only the last accesses: older batches are dropped and the one that has the first of them is cut."""
+        """Keep only the last accesses: older batches are dropped and the one that has the first of them is cut.
+
+        Raises:
+            StoreError: This could not be kept; the log is as before.
+        """
         with self._lock:
             self._settle()
             self._fold(whole_batch=False)
             if self._length <= keep_last:
                 return
+            left, surplus = list(self._batches), self._length - keep_last
             dropped = []
-            while len(self._batches) > 1 and self._length - len(self._batches[0].ids) >= keep_last:
-                dropped.append(self._drop_oldest())
-            oldest = self._batches.popleft()
-            rest = Batch(oldest.number, oldest.ids[self._length - keep_last :])
-            self._batches.appendleft(rest)
-            self._length = keep_last
-            self.keep(rest, dropped)
+            while len(left) > 1 and len(left[0].ids) <= surplus:
+                surplus -= len(left[0].ids)
+                dropped.append(left.pop(0).number)
+            left[0] = Batch(left[0].number, left[0].ids[surplus:])
+            self.keep(left[0], dropped)
+            self._batches, self._length = deque(left), keep_last
 
     def _settle(self) -> int:
         noted = self.pending[:]
@@ -147,13 +155,13 @@ class AccessLog:
             self._length += len(batch.ids)
             dropped = []
             while self._length - len(self._batches[0].ids) >= self._limit:
-                dropped.append(self._drop_oldest())
-            self.keep(batch, dropped)
-
-    def _drop_oldest(self) -> int:
-        old = self._batches.popleft()
-        self._length -= len(old.ids)
-        return old.number
+                old = self._batches.popleft()
+                self._length -= len(old.ids)
+                dropped.append(old.number)
+            try:
+                self.keep(batch, dropped)
+            except StoreError as error:
+                logger.warning("a batch of the access log stays in memory only: %s", error)
 
 
 def _nothing(*_: object) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aura.tiers.access_log import BATCH, AccessLog, Batch, Noted
+from aura.tiers.access_log import BATCH, AccessLog, Noted
 from aura.tiers.codec import Encoded, encode
 from aura.tiers.copies import NO_SLOT, FastTier, Record
 from aura.tiers.counts import Counts
@@ -65,7 +65,7 @@ class LocalStore(Index, TieredStore):
         self.copies_under_way = 0
         self.copies_ended = threading.Condition(self.lock)
         self._log = log
-        log.id_of, log.keep, log.count = self._id_of, self._keep, self.counts.take
+        log.id_of, log.keep, log.count = self._id_of, disk.keep, self.counts.take
         self._pending = log.pending
         self.get = _fast_get(self.live, log.pending, self._get_slowly)  # type: ignore[method-assign, assignment]
 
@@ -350,12 +350,6 @@ class LocalStore(Index, TieredStore):
         self._pending.append(get)
         if len(self._pending) >= BATCH:
             self._log.tick()
-
-    def _keep(self, added: Batch, dropped: Sequence[int]) -> None:
-        try:
-            self.disk.keep(added, dropped)
-        except StoreError as error:
-            logger.warning("a batch of the access log stays in memory only: %s", error)
 
 
 def _fast_get(live: Mapping[str, Part], pending: list[Noted], slowly: Callable[[str], Part]) -> Callable[[str], Part]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aura.tiers.access_log import BATCH, AccessLog
 from aura.tiers.arena import ALIGNMENT, SHARED_MEMORY, Allocator, ArenaView, open_arena, rounded
 from aura.tiers.counts import Counts
-from aura.tiers.errors import CapacityError
+from aura.tiers.errors import CapacityError, StorageError
 from aura.tiers.records import Operation, Tier
 
 
@@ -137,6 +137,26 @@ def test_what_is_trimmed_does_not_come_back(keep_last):
     log.pending += ["9", "9"]
     log.tick(whole_batch=False)
     assert AccessLog(kept.values(), limit=3000).read()[0].tolist() == log.read()[0].tolist() == [*expected, 9, 9]
+
+
+def test_what_cannot_be_kept_stays_in_memory_and_a_refused_trim_changes_nothing(caplog):
+    log, kept = kept_log()
+    keep = log.keep
+
+    def refuse(added, dropped):
+        raise StorageError("Cannot write the access log", cause="No space left")
+
+    log.keep = refuse
+    log.pending += ["1"] * 3000
+    log.tick()
+    assert "stays in memory only" in caplog.text
+    with pytest.raises(StorageError, match="No space left"):
+        log.trim(10)
+    assert log.read()[0].tolist() == [1] * 3000
+    log.keep = keep
+    kept.update(dict.fromkeys(range(3)))
+    log.trim(10)
+    assert AccessLog(kept.values()).read()[0].tolist() == log.read()[0].tolist() == [1] * 10
 
 
 def test_a_batch_is_kept_before_the_log_is_trimmed_by_another_thread():
