@@ -73,7 +73,7 @@ def _apply_tiers(connection: sqlite3.Connection, records: Sequence[Record]) -> N
         for row in record.event.data["counts"]:
             total = totals.setdefault(row["tier"], [0, 0, 0, 0])
             for place, name in enumerate(("gets", "puts", "promotions", "demotions")):
-                total[place] += row[name]
+                total[place] += row.get(name, 0)
     connection.executemany(
         "INSERT INTO tier_operations VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET gets = gets + excluded.gets, "
         "puts = puts + excluded.puts, promotions = promotions + excluded.promotions, "

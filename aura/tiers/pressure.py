@@ -67,8 +67,8 @@ def rooms(groups: Path = CONTROL_GROUPS, own: Path = OWN_GROUPS) -> list[Room]:
         # In a container the file may name a path of the host that is not mounted: then the mount is the group.
         group = top / path if (top / path).is_dir() else top
         while True:
-            room = _room(group)
-            if room is not None and room.limit_bytes < machine.total:
+            room = _room(group, machine.total)
+            if room is not None:
                 found.append(room)
             if group == top:
                 break
@@ -89,19 +89,21 @@ def _memory_groups(groups: Path, own: Path) -> Iterator[tuple[Path, str]]:
             yield groups / "memory", path.lstrip("/")
 
 
-def _room(group: Path) -> Room | None:
-    """None for a group without a limit."""
+def _room(group: Path, machine_bytes: int) -> Room | None:
+    """None for a group without a limit below the machine's memory; only the others have their usage read."""
     for limit_file, used_file, cache in (
         ("memory.max", "memory.current", "inactive_file"),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
         try:
             limit = (group / limit_file).read_text().strip()
+            if limit == "max" or int(limit) >= machine_bytes:
+                return None
             used = int((group / used_file).read_text())
             stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         except (OSError, ValueError):
             continue
-        return None if limit == "max" else Room(str(group), int(limit), max(0, used - int(stat.get(cache, 0))))
+        return Room(str(group), int(limit), max(0, used - int(stat.get(cache, 0))))
     return None
 
 
