@@ -72,6 +72,9 @@ class Steering:
 
     def done(self, moves: dict[str, Tier], report: MoveReport) -> None:
         """Learn what became of the moves: what was refused is not where the layer wanted it."""
+        after = self._position + report.promoted + report.demoted
+        if self._store.operations(after).total == after:
+            self._position = after  # nobody else did anything meanwhile, and the layer knows of its own moves
         refused = {key for key, _ in report.refused}
         if refused:
             records = [self._store.records.get(key) for key in moves if key in refused]

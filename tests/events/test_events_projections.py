@@ -74,6 +74,14 @@ def operations(number, *rows):
     return event("memory.operations.counted", f"owner-{number % 3}", number, {**window, "counts": counts})
 
 
+def test_the_tier_model_takes_a_count_that_is_left_out_for_none(log, models):
+    window = {"started": START.isoformat(), "ended": START.isoformat()}
+    counts = [{"key": "k", "tier": "L3", "gets": 4}]
+    log.publish("memory.operations", [event("memory.operations.counted", "owner", 1, {**window, "counts": counts})])
+    models.catch_up("tier_operations")
+    assert [(row["gets"], row["puts"]) for row in models.rows("tier_operations")] == [(4, 0)]
+
+
 def test_the_tier_model_adds_up_the_operations(log, models):
     log.publish("memory.operations", [operations(1, ("k", "L1", 5, 1, 0, 0), ("k", "L3", 2, 0, 0, 1))])
     models.catch_up("tier_operations")
