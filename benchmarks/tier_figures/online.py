@@ -205,19 +205,19 @@ def cost_figures(measured: list[list[Result]]) -> list[Figure]:
         figure("layer over no cache", mean(over_none), "ratio", against=none),
         figure(f"layer over no cache, {somewhere}", worst(over_none), "ratio", against=none),
         figure(
-            cost,
+            f"{cost}, moves of both alike",
             mean(lambda each: each.layer.mean_seconds / each.mover_cascade.mean_seconds),
             "ratio",
             against="LRU cascade whose moves cost as the layer's",
         ),
         figure(
-            cost,
+            f"{cost}, moves of the other side free",
             mean(lambda each: each.layer.mean_seconds / each.free_cascade),
             "ratio",
             against="LRU cascade whose moves are free",
         ),
         figure(
-            cost,
+            f"{cost}, over what is possible",
             mean(lambda each: each.layer.mean_seconds / each.optimum),
             "ratio",
             against="stacked optimum whose moves are free",
