@@ -51,7 +51,7 @@ def tiers_stat(*, as_json: AsJsonLines = False) -> None:
         if steered is not None:
             _print_json({"online": asdict(steered)})
         return
-    table = Table("tier", "", "objects", "used MiB", "capacity MiB", "gets", "mean get us", "promoted", "demoted")
+    table = Table("tier", "", "objects", "MiB", "of MiB", "gets", "get us", "up", "down")
     for state in states:
         mean = _mean_get_seconds(state)
         table.add_row(
