@@ -1,7 +1,7 @@
 """Backups of a store: make, verify, restore; and verification of the store itself.
 
-Belongs here: what a backup is and how it replaces a store. Does not: reading
-what is in one (`contents`), the commands (`cli`).
+Belongs here: what a backup is and how it replaces a store. Does not: reading what is in one (`contents`), the commands
+(`cli`).
 
 A backup is a directory with the database and a manifest. It shares no file with the store: the owner makes a checkpoint
 of hard links, which costs it no time, and the files are copied from there, to any file system. Every object of the copy

@@ -24,14 +24,13 @@ from aura.tiers.arena import ArenaView
 from aura.tiers.codec import Encoded, decode, decode_verified, encode
 from aura.tiers.errors import StoreUnavailableError
 from aura.tiers.keys import check_keys
-from aura.tiers.leases import NO_LEASE, LeaseLine
+from aura.tiers.leases import NO_CLIENT, NO_LEASE, LeaseLine
 from aura.tiers.owner import Address, read_address
 from aura.tiers.records import Access, Entry, MoveReport, Operations, Steered, Tier, TierState
 from aura.tiers.store import TieredStore
 from aura.tiers.values import Part
 from aura.tiers.wire import Message, Row, pack_values, raise_error, receive, send, unpack_values
 
-NO_CLIENT = 0
 LONG_CALL = 20
 """Moves, timings and checkpoints may take this many time-outs."""
 
@@ -76,7 +75,7 @@ class OwnerClient(TieredStore):
     def get_many(self, keys: Iterable[str]) -> dict[str, Part]:
         """See `TieredStore.get_many`. What is in the arena is read there: small objects are copied, large viewed."""
         wanted = list(keys)
-        client = NO_CLIENT if self._line is None or self._pid != os.getpid() else self._line.client
+        client = NO_CLIENT if self._line is None else self._line.client
         reply = self._ask(Message("get", [[client], *([key] for key in wanted)]))
         values = unpack_values(wanted, reply.segments)
         # All views first: a view gives its lease back by itself, whatever becomes of the others.

@@ -28,6 +28,7 @@ from aura.tiers.copies import Record
 LEAST_BYTES = 64 << 10
 """Smaller payloads are copied: that costs less than giving a lease back."""
 NO_LEASE = 0
+NO_CLIENT = 0
 _NUMBER = struct.Struct("<Q")
 _READ_BYTES = 1 << 16
 
@@ -83,7 +84,7 @@ class LeaseLine:
     """The client's side: its connection, which stays open as long as somebody looks at the arena."""
 
     def __init__(self, connection: socket.socket, client: int) -> None:
-        self.client = client
+        self._client = client
         self._connection = connection
         self._connection.settimeout(0)
         self._pid = os.getpid()
@@ -92,6 +93,11 @@ class LeaseLine:
         self._closing = False
         self._lock = threading.RLock()  # a view may end inside of any of these methods, by garbage collection
         _LINES.add(self)
+
+    @property
+    def client(self) -> int:
+        """The number that leases are asked for with; none in a forked child, where nobody would give them back."""
+        return self._client if os.getpid() == self._pid else NO_CLIENT
 
     def bind(self, view: NDArray[np.uint8], lease: int) -> None:
         """End a lease when an array is gone."""

@@ -65,6 +65,10 @@ def held_tier(store: LocalStore, tier: Tier) -> FastTier:
     Raises:
         TierAbsentError: The store has none.
     """
+    if tier == Tier.L3:
+        raise TierAbsentError(
+            "L3 is no fast tier", path=str(store.directory), remedy="It always holds every object; name another one."
+        )
     if tier not in store.fast:
         raise TierAbsentError(
             f"This store has no {tier} ({tier.label})",

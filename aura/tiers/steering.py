@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aura.tiers.calibration import DEAR, measured_costs
+from aura.tiers.copies import ProcessTier
 from aura.tiers.online.layer import OnlineLayer
 from aura.tiers.records import MoveReport, Operation, Steered, Tier
 
@@ -29,7 +30,7 @@ class Steering:
     """One owner's online layer. Used by its upkeep alone, but for `state`.
 
     Attributes:
-        incomplete: A tier could not be measured, and should be some time later.
+        incomplete: A tier could not be measured, or had less room than it may have, and should be measured again.
     """
 
     def __init__(self, store: LocalStore) -> None:
@@ -37,7 +38,9 @@ class Steering:
         self._store = store
         costs = measured_costs(store)
         self._known = {cost.tier for cost in costs}
-        self.incomplete = any(cost.get_seconds >= DEAR for cost in costs)
+        process = store.fast.get(Tier.L1)
+        shrunk = isinstance(process, ProcessTier) and process.shrunk
+        self.incomplete = shrunk or any(cost.get_seconds >= DEAR for cost in costs)
         with store.lock:
             sizes = [record.header.length for record in store.records.values()]
         self._layer = OnlineLayer(costs, object_bytes=max(1.0, sum(sizes) / len(sizes)) if sizes else TYPICAL_BYTES)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from aura.tiers.allocation import give_back
 from aura.tiers.copies import DeviceTier, ProcessTier
-from aura.tiers.errors import StoreError
+from aura.tiers.errors import CapacityError, StoreError
 from aura.tiers.moving import held_tier, move
 from aura.tiers.records import Steered, Tier
 from aura.tiers.steering import Steering
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 PAUSE_SECONDS = 0.1
 """Between two rounds, unless somebody asks."""
 MEASURE_AGAIN_SECONDS = 30.0
-"""After which the tiers are measured again, if one could not be."""
+"""After which the tiers are measured again, if one could not be; then after twice as long, and so on."""
 IDLE_SECONDS = 0.5
 """The same while nothing is read."""
 
@@ -77,7 +77,8 @@ class Upkeep:
         self._idle = False
         self._online = False
         self._steering: Steering | None = None
-        self._steered_from = 0.0
+        self._measure_at = 0.0
+        self._measure_after = MEASURE_AGAIN_SECONDS
         self._last_read = np.zeros(0, dtype=np.int64)
 
     def start(self, bytes_per_second: int, *, online: bool) -> None:
@@ -160,7 +161,10 @@ class Upkeep:
             for key, record in list(store.records.items()):
                 if record.tier is Tier.L0:
                     store.drop_copy(key)
-            held.resize(max(0, min(before // 2, before - size)))
+            try:
+                held.resize(max(0, min(before // 2, before - size)))
+            except CapacityError as error:  # others took what was given back; all of it is theirs then
+                logger.warning("%s", error)
             freed = before - held.capacity_bytes
         self.ask(dict.fromkeys(reversed(warmest), Tier.L0) | {k: t for k, t in store.pins.items() if t is Tier.L0})
         return freed
@@ -193,8 +197,9 @@ class Upkeep:
 
     def _steer(self, ids: NDArray[np.int32]) -> None:
         now = time.monotonic()
-        if self._steering is None or (self._steering.incomplete and now > self._steered_from + MEASURE_AGAIN_SECONDS):
-            self._steering, self._steered_from = Steering(self._store), now
+        if self._steering is None or (self._steering.incomplete and now > self._measure_at):
+            self._steering = Steering(self._store)
+            self._measure_at, self._measure_after = now + self._measure_after, 2 * self._measure_after
         moves = self._steering.moves(ids, self._bucket.left)
         if moves:
             report = move(self._store, moves)
@@ -222,7 +227,10 @@ class Upkeep:
         """Ask for what is pinned and not in its tier: it was written, or its copy was damaged."""
         with self._store.lock:
             found = {key: (tier, self._store.records.get(key)) for key, tier in self._store.pins.items()}
-        self.ask({key: tier for key, (tier, record) in found.items() if record is not None and record.tier > tier})
+        with self._lock:  # without waking the thread again: what does not fit is tried once a round
+            self._asked.update(
+                {key: tier for key, (tier, record) in found.items() if record is not None and record.tier > tier}
+            )
 
     def _fetch(self) -> int:
         """Bring up what was asked for, as far as the cap allows; how many were looked at."""

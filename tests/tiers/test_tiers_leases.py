@@ -132,6 +132,19 @@ def test_a_forked_child_of_a_client_does_not_end_the_leases_of_its_parent(owner,
     assert (array == 0).all()
 
 
+def test_a_forked_child_that_reads_takes_no_lease_in_its_parents_name(owner, client):
+    owner.write({"0": weights(7)})
+    owner.move({"0": Tier.L2})
+    child = os.fork()
+    if child == 0:
+        read = [(client.get("0")["w"] == 7).all() for _ in range(3)]
+        os._exit(0 if all(read) else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    owner.move({"0": Tier.L3})
+    wait_until_used(owner, 0)
+
+
 def test_damage_in_the_arena_is_noticed_and_its_lease_returned(owner, client):
     owner.write({"0": weights(7)})
     owner.move({"0": Tier.L2})

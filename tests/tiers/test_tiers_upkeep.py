@@ -100,6 +100,25 @@ def test_a_pinned_object_whose_copy_was_damaged_comes_back(tmp_path):
         wait_for(store, {"a": Tier.L2})
 
 
+def test_a_pin_that_cannot_be_restored_keeps_nobody_busy(tmp_path):
+    with open_store(tmp_path, budgets=BUDGETS) as store:
+        store.write({"a": bytes(KIB), "b": bytes(9 * KIB)})
+        store.pin("a")
+        store.put("a", bytes(11 * KIB))
+        rounds = []
+        store.upkeep._fetch, fetch = lambda: rounds.append(1) or fetch(), store.upkeep._fetch
+        time.sleep(0.5)
+        assert 1 <= len(rounds) <= 10
+        assert tiers_of(store)["a"] == Tier.L3
+
+
+def test_nothing_is_pinned_or_prefetched_to_the_disk(store):
+    store.put("a", b"1")
+    for call in (store.pin, lambda key, tier: store.prefetch([key], tier)):
+        with pytest.raises(TierAbsentError, match="L3 is no fast tier"):
+            call("a", Tier.L3)
+
+
 def test_what_was_got_cannot_be_changed_for_others(tmp_path):
     with open_store(tmp_path, budgets=BUDGETS) as store:
         store.write({"a": {"w": np.arange(5)}, "b": {"w": np.arange(5)}})
