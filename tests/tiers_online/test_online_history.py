@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aura.tiers.online.cycle import Cycle, find_cycle
-from aura.tiers.online.history import FIRST_CHANCE, LONG, MEMORY, NEVER, OCTAVES, ONCE, SHORT, History
+from aura.tiers.gaps import FIRST_CHANCE, LONG, MEMORY, OCTAVES, SHORT, find_cycle
+from aura.tiers.online.cycle import Cycle
+from aura.tiers.online.history import NEVER, ONCE, History
 
 READS = st.lists(st.integers(0, 9), min_size=1, max_size=200)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from aura.tiers.gaps import AGES
 from aura.tiers.online.history import History
-from aura.tiers.online.reuse import AGES, EDGES, Reuse, age_bins
+from aura.tiers.online.reuse import EDGES, Reuse, age_bins
 
 PRICE = 1.5
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aura.tiers.gaps import find_cycle
 from aura.tiers.replay.arc import Arc
-from aura.tiers.replay.cycle_aware import CycleAware, find_cycle
+from aura.tiers.replay.cycle_aware import CycleAware
 from aura.tiers.replay.hit_density import HitDensity
 from aura.tiers.replay.lru import Lru
 from aura.tiers.replay.one_hit_gate import OneHitGate

@@ -10,20 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from aura.tiers.gaps import CYCLE_GAPS, LONG, LONGEST, SHORT, SHORT_WEIGHT, SHORTEST, SLACK, find_cycle
 from aura.tiers.online.costs import Floats, Rows
-from aura.tiers.online.history import LONG, SHORT, History
-
-SHORT_WEIGHT = 0.3
-"""Of the short average in their mean."""
-GAPS = 1024
-"""Latest gaps in which a cycle is looked for, each time that so many have come."""
-SHORTEST, LONGEST = 32, 1 << 16
-"""Cycles that are looked for, in reads."""
-BINS_PER_OCTAVE = 16
-SLACK = 64
-"""A read may come this part of a cycle too early or too late: within a layer the order changes."""
-LEAST_AGREEMENT = 0.5
-"""Share of the gaps that have to be whole cycles; 2 / SLACK of them are by chance."""
+from aura.tiers.online.history import History
 
 
 class Cycle:
@@ -43,8 +32,8 @@ class Cycle:
         fitting = gaps[(gaps >= SHORTEST) & (gaps <= LONGEST)]
         self._gaps.append(fitting)
         self._count += len(fitting)
-        if self._count >= GAPS:
-            self.length = find_cycle(np.concatenate(self._gaps)[-GAPS:].astype(np.float64))
+        if self._count >= CYCLE_GAPS:
+            self.length = find_cycle(np.concatenate(self._gaps)[-CYCLE_GAPS:].astype(np.float64))
             self._gaps, self._count = [], 0
 
     def wait(self, history: History, rows: Rows) -> Floats:
@@ -81,18 +70,3 @@ class Cycle:
         long = history.long[rows].astype(np.float64) * (1 - LONG) ** missed
         chance = np.maximum(SHORT_WEIGHT * short + (1 - SHORT_WEIGHT) * long, 1e-9)
         return np.maximum(cycle * (missed + 1) + slack - ages, 1), chance
-
-
-def find_cycle(gaps: Floats) -> float | None:
-    """The length that enough gaps are a multiple of, give or take a part in `SLACK`; None when there is none.
-
-    Args:
-        gaps: float64[n], gaps between two reads of the same object, each `SHORTEST` or more.
-    """
-    bins = (BINS_PER_OCTAVE * np.log2(gaps)).astype(np.int64)
-    counts = np.bincount(bins)
-    pairs = counts + np.append(counts[1:], 0)
-    best = int(pairs.argmax())
-    cycle = float(np.median(gaps[(bins == best) | (bins == best + 1)]))
-    agreement = np.mean(np.abs(gaps - cycle * np.maximum(np.round(gaps / cycle), 1)) <= cycle / SLACK)
-    return cycle if agreement >= LEAST_AGREEMENT else None

@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from aura.tiers.gaps import FIRST_CHANCE, LONG, MEMORY, OCTAVES, SHORT
 from aura.tiers.online.costs import Floats, Rows
 
 Number = TypeVar("Number", bound=np.generic)
@@ -25,20 +26,11 @@ PAGE_BITS = 8
 GROWTH = 1.125
 """Rows are allocated for this many times the objects."""
 LEAST_ROWS = 4096
-OCTAVES = 24
 NEVER = -1
 """Class of an object that was not read yet, and the last read of it."""
 ONCE = 0
-CLASSES = 1 + OCTAVES * (OCTAVES + 1)
-"""Class 0 was read once; then the octave of the last gap times that of their average, or none after two reads."""
-MEMORY = 0.5
-"""Weight of what was in the average of the logarithms of the gaps."""
 SCANNED = 4
 """Doublings after which the scan of that average stops: what is 16 reads back weighs less than 1e-4."""
-SHORT, LONG = 0.3, 0.03
-"""Weights of the latest cycle in the two averages (ARMS, arXiv 2508.04417)."""
-FIRST_CHANCE = 0.05
-"""Chance of a read in a cycle for an object that was read once."""
 MOST_COUNTED = 15
 SPREAD, SPREAD_BITS = np.uint64(0x9E3779B97F4A7C15), np.uint64(40)
 """Multiplicative hash of an id for the sample of keys: the golden ratio in 64 bits, of which the upper 24 are used."""

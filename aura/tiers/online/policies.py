@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aura.tiers.gaps import OCTAVES
 from aura.tiers.online.costs import Floats, Rows
 from aura.tiers.online.cycle import Cycle
-from aura.tiers.online.history import OCTAVES, History, lengthened
+from aura.tiers.online.history import History, lengthened
 from aura.tiers.online.reuse import Reuse
 
 Mask = NDArray[np.bool_]

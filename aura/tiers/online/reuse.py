@@ -19,15 +19,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from aura.tiers.gaps import AGES, AGES_PER_OCTAVE, CLASSES, FADING, MEMORY, OCTAVES, hazards
 from aura.tiers.online.costs import Floats, Rows
-from aura.tiers.online.history import CLASSES, HASHES, MEMORY, OCTAVES, History
+from aura.tiers.online.history import HASHES, History
 
-AGES_PER_OCTAVE = 2
-AGES = OCTAVES * AGES_PER_OCTAVE
-PRIOR = 16.0
-"""Reads that the experience of the wider class counts for."""
-FADING = 0.9
-"""Weight of past experience when it is learned anew."""
 LEARN_FIRST, LEARN_EVERY = 1024, 8192
 """Reads until the first time of learning, and between two later; in between the pause doubles."""
 STEPS, MOST_STEP = 8, 2.0
@@ -109,10 +104,10 @@ class Reuse:
         self._lost += (np.bincount(gone, minlength=CLASSES * AGES) / share).astype(np.float32)
         reads, lost = (each.reshape(CLASSES, AGES) for each in (self._reads, self._lost + awaited.astype(np.float32)))
         known = np.flatnonzero((reads + lost).any(axis=1))
-        hazards = _hazards(reads, lost)[known]
+        chances = np.clip(hazards(reads, lost), 0, 1)[known]
         room = np.cumsum(capacities) * share
         for _ in range(STEPS):
-            self.advantage[:, known] = _advantage(hazards, self.advantage[:, :, 0], known, self.prices, self.rents)
+            self.advantage[:, known] = _advantage(chances, self.advantage[:, :, 0], known, self.prices, self.rents)
             worthy = self.advantage.reshape(len(self.prices), CLASSES * AGES)[:, cells] > self.prices[:, None] / 2
             step = np.where(used < FULL * capacities, 0, np.sqrt(np.maximum(worthy @ sizes, 1) / room))
             self.rents = np.maximum(LEAST_RENT, self.rents * np.clip(step, 1 / MOST_STEP, MOST_STEP))
@@ -135,27 +130,6 @@ def age_bins(ages: Rows) -> Rows:
     """int64[n], the bin of each age in reads."""
     found: Rows = np.minimum(AGES_PER_OCTAVE * np.log2(np.maximum(ages, 1)), AGES - 1).astype(np.int64)
     return found
-
-
-def _at_risk(reads: NDArray[np.floating], censored: NDArray[np.floating]) -> NDArray[np.floating]:
-    """[..., AGES], how many came to each age; those that left within it count half."""
-    came: NDArray[np.floating] = np.flip(np.cumsum(np.flip(reads + censored, axis=-1), axis=-1), axis=-1) - censored / 2
-    return came
-
-
-def _hazards(reads: NDArray[np.floating], censored: NDArray[np.floating]) -> NDArray[np.floating]:
-    """[CLASSES, AGES], the chance of a read in each bin of age for what came to it.
-
-    A class with little experience leans on all classes with its average gap, and these on all objects.
-    """
-    shape = (OCTAVES, OCTAVES + 1, AGES)
-    all_reads, all_censored = reads.sum(axis=0), censored.sum(axis=0)
-    overall = all_reads / np.maximum(_at_risk(all_reads, all_censored), 1)
-    typical_reads, typical_censored = (each[1:].reshape(shape).sum(axis=0) for each in (reads, censored))
-    typical = (typical_reads + PRIOR * overall) / (_at_risk(typical_reads, typical_censored) + PRIOR)
-    wider = np.concatenate([overall[None], np.tile(typical, (OCTAVES, 1))])
-    hazards = (reads + PRIOR * wider) / (_at_risk(reads, censored) + PRIOR)
-    return np.clip(hazards, 0, 1)
 
 
 def _after_read() -> Rows:

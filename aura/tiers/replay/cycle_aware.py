@@ -12,23 +12,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from aura.tiers.gaps import (
+    CYCLE_GAPS,
+    FIRST_CHANCE,
+    LONG,
+    LONGEST,
+    SHORT,
+    SHORT_WEIGHT,
+    SHORTEST,
+    SLACK,
+    find_cycle,
+)
 from aura.tiers.replay.ranked import LEAST_RECORDS, Ranking
-
-SHORT, LONG = 0.3, 0.03
-"""Weights of the latest cycle in the two averages."""
-SHORT_WEIGHT = 0.3
-"""Of the short average in their mean."""
-FIRST_CHANCE = 0.05
-"""Chance of a read in a cycle for a key that was read once."""
-GAPS = 1024
-"""Latest gaps in which a cycle is looked for, each time that so many have come."""
-SHORTEST, LONGEST = 32, 1 << 16
-"""Cycles that are looked for, in reads."""
-BINS_PER_OCTAVE = 16
-SLACK = 64
-"""A read may come this part of a cycle too early or too late: within a layer the order changes."""
-LEAST_AGREEMENT = 0.5
-"""Share of the gaps that have to be whole cycles; 2 / SLACK of them are by chance."""
 
 
 class CycleAware(Ranking):
@@ -72,7 +67,7 @@ class CycleAware(Ranking):
             return
         if SHORTEST <= gap <= LONGEST:
             self._gaps.append(gap)
-            if len(self._gaps) == GAPS:
+            if len(self._gaps) == CYCLE_GAPS:
                 self.cycle = find_cycle(np.array(self._gaps, dtype=np.float64))
                 self._gaps.clear()
         cycles = 1 if self.cycle is None else max(1, round(gap / self.cycle))
@@ -85,18 +80,3 @@ class CycleAware(Ranking):
     def _grow(self, rows: int) -> None:
         self._short = np.resize(self._short, rows)
         self._long = np.resize(self._long, rows)
-
-
-def find_cycle(gaps: NDArray[np.float64]) -> float | None:
-    """The length that enough gaps are a multiple of, give or take a part in `SLACK`; None when there is none.
-
-    Args:
-        gaps: float64[n], gaps between two reads of the same key, each `SHORTEST` or more.
-    """
-    bins = (BINS_PER_OCTAVE * np.log2(gaps)).astype(np.int64)
-    counts = np.bincount(bins)
-    pairs = counts + np.append(counts[1:], 0)
-    best = int(pairs.argmax())
-    cycle = float(np.median(gaps[(bins == best) | (bins == best + 1)]))
-    agreement = np.mean(np.abs(gaps - cycle * np.maximum(np.round(gaps / cycle), 1)) <= cycle / SLACK)
-    return cycle if agreement >= LEAST_AGREEMENT else None

@@ -15,19 +15,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from aura.tiers.gaps import AGES, AGES_PER_OCTAVE, CLASSES, FADING, MEMORY, OCTAVES, hazards
 from aura.tiers.replay.ranked import LEAST_RECORDS, Ranking
 
-OCTAVES = 24
-AGES_PER_OCTAVE = 2
-AGES = OCTAVES * AGES_PER_OCTAVE
-CLASSES = 1 + OCTAVES * (OCTAVES + 1)
-"""Class 0 was read once; then the octave of the last gap times that of their average, or none after two reads."""
-MEMORY = 0.5
-"""Weight of what was in the average of the logarithms of the gaps."""
-PRIOR = 16.0
-"""Reads that the experience of the wider class counts for."""
-FADING = 0.9
-"""Weight of past experience when the scores are learned anew."""
 LEARN_EVERY = 2048
 """Reads between two times of learning, at least; more where more keys are recorded."""
 
@@ -86,9 +76,9 @@ class HitDensity(Ranking):
         rows = np.fromiter(self._rows.values(), dtype=np.int64, count=len(self._rows))
         cells = self._classes[rows] * AGES + _age_bins(self.now - self.last[rows])
         awaited = np.bincount(cells, minlength=CLASSES * AGES).reshape(CLASSES, AGES)
-        hazards = _hazards(self._reads, self._lost + awaited)
+        chances = np.clip(hazards(self._reads, self._lost + awaited), 0, 1 - 1e-6)
         known = (self._reads.sum(axis=1) + awaited.sum(axis=1)) > 0
-        self._index[known] = _gittins(hazards[known], self._edges)
+        self._index[known] = _gittins(chances[known], self._edges)
         self._reads *= FADING
         self._lost *= FADING
         self._learn_at = self.now + max(LEARN_EVERY, self.limit // 4)
@@ -96,27 +86,6 @@ class HitDensity(Ranking):
 
 def _age_bins(ages: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.minimum((AGES_PER_OCTAVE * np.log2(np.maximum(ages, 1))).astype(np.int64), AGES - 1)
-
-
-def _at_risk(reads: Floats, censored: Floats) -> Floats:
-    """float64[..., AGES], how many came to each age; those that left within it count half."""
-    came: Floats = np.flip(np.cumsum(np.flip(reads + censored, axis=-1), axis=-1), axis=-1) - censored / 2
-    return came
-
-
-def _hazards(reads: Floats, censored: Floats) -> Floats:
-    """float64[CLASSES, AGES], the chance of a read in each bin of age for what came to it.
-
-    A class with little experience leans on all classes with its average gap, and these on all keys.
-    """
-    shape = (OCTAVES, OCTAVES + 1, AGES)
-    all_reads, all_censored = reads.sum(axis=0), censored.sum(axis=0)
-    overall = all_reads / np.maximum(_at_risk(all_reads, all_censored), 1)
-    typical_reads, typical_censored = (each[1:].reshape(shape).sum(axis=0) for each in (reads, censored))
-    typical = (typical_reads + PRIOR * overall) / (_at_risk(typical_reads, typical_censored) + PRIOR)
-    wider = np.concatenate([overall[None], np.tile(typical, (OCTAVES, 1))])
-    hazards: Floats = (reads + PRIOR * wider) / (_at_risk(reads, censored) + PRIOR)
-    return np.clip(hazards, 0, 1 - 1e-6)
 
 
 def _gittins(hazards: Floats, edges: Floats) -> Floats:
