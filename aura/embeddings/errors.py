@@ -25,3 +25,7 @@ class EncodingError(EmbeddingError):
 
 class UnreadableImageError(EmbeddingError):
     """Bytes that are no image that can be decoded."""
+
+
+class UnreadableSoundError(EmbeddingError):
+    """Bytes that are no sound that can be decoded."""
