@@ -28,6 +28,7 @@ SCHEMA = pa.schema(
         pa.field("modality", pa.string()),
         pa.field("label", pa.string()),
         pa.field("sublabel", pa.string()),
+        pa.field("group", pa.string()),
         pa.field("bytes", pa.int64()),
         pa.field("text", pa.large_string()),
         pa.field("status", pa.string()),
@@ -58,7 +59,8 @@ class CorpusManifest:
 
     `table` has the columns of `SCHEMA`, one row per uri. A row with status "ok" has an `item_id` (blake2b-128 of the
     content, hex), a modality and a size in bytes; text items carry their text. A row with status "set aside" has a
-    reason instead. Two uris with the same content share an `item_id`.
+    reason instead. Two uris with the same content share an `item_id`; items that are about the same thing share a
+    `group`, which is null for an item on its own.
 
     Raises:
         ManifestSchemaError: the table breaks one of these rules.
@@ -137,7 +139,8 @@ class CorpusManifest:
 
 def _as_tuple(row: ManifestRow) -> tuple[str | int | None, ...]:
     status = OK if row.reason is None else SET_ASIDE
-    return row.item_id, row.uri, row.modality, row.label, row.sublabel, row.size, row.text, status, row.reason
+    described = (row.item_id, row.uri, row.modality, row.label, row.sublabel, row.group)
+    return *described, row.size, row.text, status, row.reason
 
 
 def _usable(manifest: CorpusManifest) -> dict[str, str]:

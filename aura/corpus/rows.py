@@ -30,7 +30,8 @@ class ManifestRow:
     """One item of a source, or one thing that was set aside.
 
     `item_id` is blake2b-128 (RFC 7693) of the content in hex, None if set aside; `size` is in bytes, None if unknown;
-    `modality` is None only for things of an unsupported kind; `reason` is None for usable items.
+    `modality` is None only for things of an unsupported kind; `reason` is None for usable items; `group` names the thing
+    that several items are about, None for an item on its own.
     """
 
     uri: str
@@ -38,6 +39,7 @@ class ManifestRow:
     item_id: str | None = None
     label: str | None = None
     sublabel: str | None = None
+    group: str | None = None
     size: int | None = None
     text: str | None = None
     reason: str | None = None
@@ -63,7 +65,13 @@ def oversized(size: int, limit: int) -> str:
 
 
 def text_row(
-    uri: str, text: str, *, label: str | None = None, sublabel: str | None = None, max_bytes: int = MAX_TEXT_BYTES
+    uri: str,
+    text: str,
+    *,
+    label: str | None = None,
+    sublabel: str | None = None,
+    group: str | None = None,
+    max_bytes: int = MAX_TEXT_BYTES,
 ) -> ManifestRow:
     """A text item addressed by its UTF-8 bytes, or the row that says why the text cannot be used."""
     try:
@@ -75,7 +83,7 @@ def text_row(
         return set_aside_row(uri, "empty", modality="text", size=len(content))
     if len(content) > max_bytes:
         return set_aside_row(uri, oversized(len(content), max_bytes), modality="text", size=len(content))
-    return ManifestRow(uri, "text", content_id(content), label, sublabel, len(content), text)
+    return ManifestRow(uri, "text", content_id(content), label, sublabel, group, len(content), text)
 
 
 def set_aside_row(uri: str, reason: str, *, modality: Modality | None, size: int | None = None) -> ManifestRow:

@@ -95,7 +95,7 @@ def embed_items(
     """Bring a table of embeddings up to date with a manifest's items.
 
     Args:
-        items: Columns item_id (each once), uri, label, sublabel, and text where `read` is None.
+        items: Columns item_id (each once), uri, modality, label, sublabel, and text where `read` is None.
         encoder: The model. It is loaded only if there is something to encode, or no table that tells its dimension.
         previous: The table of an earlier run. Its vectors are re-used if its model is this one.
         read: From a uri and the item_id that was listed under it to the content; None for the column text. An item

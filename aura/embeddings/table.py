@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from aura.embeddings.errors import EmbeddingTableError
 from aura.tiers.values import Part
 
-DESCRIPTION_COLUMNS = ("item_id", "uri", "label", "sublabel")
+DESCRIPTION_COLUMNS = ("item_id", "uri", "modality", "label", "sublabel")
 """The string columns that say what a vector stands for; the last two may be null."""
 
 _PART = "embeddings"
@@ -53,7 +53,7 @@ class EmbeddingModel:
 class EmbeddingTable:
     """One L2-normalisable float32 vector per item, in the order of the manifest.
 
-    `table` has the columns item_id, uri, label, sublabel (string; the last two may be null) and vector
+    `table` has the columns item_id, uri, modality, label, sublabel (string; the last two may be null) and vector
     (fixed_size_list<float32>[d] with d = `model.dimension`); an item_id occurs once.
 
     Raises:
@@ -79,7 +79,7 @@ class EmbeddingTable:
         """Put vectors beside the items they stand for.
 
         Args:
-            items: Rows with the columns item_id, uri, label and sublabel; others are left out.
+            items: Rows with the columns item_id, uri, modality, label and sublabel; others are left out.
             vectors: [n, d] float32, one per row of `items`.
             model: Where the vectors come from.
 
@@ -132,7 +132,7 @@ def table_schema(dimension: int) -> pa.Schema:
 
 def _check_values(embeddings: EmbeddingTable) -> None:
     table = embeddings.table
-    for name in ("item_id", "uri", "vector"):
+    for name in ("item_id", "uri", "modality", "vector"):
         if table[name].null_count:
             raise EmbeddingTableError(f"column {name!r} has {table[name].null_count} nulls, expected none")
     ids = table["item_id"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aura.embeddings.checks import effective_rank, mean_cosine, no_collapse, rank_floor, unit_norms
-from aura.embeddings.table import EmbeddingModel, EmbeddingTable
+from aura.embeddings.table import DESCRIPTION_COLUMNS, EmbeddingModel, EmbeddingTable
 
 
 def embedded(vectors: np.ndarray, *, normalise: bool = True) -> EmbeddingTable:
@@ -20,11 +20,12 @@ def embedded(vectors: np.ndarray, *, normalise: bool = True) -> EmbeddingTable:
         {
             "item_id": pa.array(map(str, range(count)), pa.string()),
             "uri": map(str, range(count)),
+            "modality": pa.array(["text"] * count, pa.string()),
             "label": nulls,
             "sublabel": nulls,
         }
         if count
-        else {name: pa.array([], pa.string()) for name in ("item_id", "uri", "label", "sublabel")}
+        else {name: pa.array([], pa.string()) for name in DESCRIPTION_COLUMNS}
     )
     return EmbeddingTable.build(
         items, vectors.astype(np.float32), EmbeddingModel("m", "f", None, vectors.shape[1], "float32")

@@ -32,6 +32,7 @@ def text_items(texts: list[str], label: str | None = None) -> pa.Table:
         {
             "item_id": pa.array([content_id(text.encode()) for text in texts], pa.string()),
             "uri": pa.array([f"file:{text}" for text in texts], pa.string()),
+            "modality": ["text"] * len(texts),
             "label": pa.array([label] * len(texts), pa.string()),
             "sublabel": pa.array([None] * len(texts), pa.string()),
             "text": pa.array(texts, pa.large_string()),
@@ -156,6 +157,7 @@ def test_images_that_changed_or_cannot_be_decoded_are_set_aside_and_the_run_goes
         {
             "item_id": [content_id(content) for content in contents.values()],
             "uri": list(contents),
+            "modality": ["image"] * len(contents),
             "label": ["0"] * len(contents),
             "sublabel": pa.array([None] * len(contents), pa.string()),
         }

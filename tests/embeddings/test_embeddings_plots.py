@@ -19,8 +19,10 @@ def labelled(count: int, labels: int) -> EmbeddingTable:
     vectors = rng.normal(size=(labels, 32))[label] + rng.normal(size=(count, 32))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     names = [f"package {value}" if value else None for value in label]
-    columns = {"item_id": [str(i) for i in range(count)], "uri": [str(i) for i in range(count)], "label": names}
+    columns = {"item_id": [str(i) for i in range(count)], "uri": [str(i) for i in range(count)]}
     items = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    items = items.append_column("modality", pa.array(["text"] * count, pa.string()))
+    items = items.append_column("label", pa.array(names, pa.string()))
     items = items.append_column("sublabel", pa.array([None] * count, pa.string()))
     return EmbeddingTable.build(items, vectors.astype(np.float32), EmbeddingModel("m", "f", None, 32, "float32"))
 

@@ -17,6 +17,7 @@ def some_items(count: int = 4) -> pa.Table:
         {
             "item_id": [f"{i:032x}" for i in range(count)],
             "uri": [f"file:{i}" for i in range(count)],
+            "modality": ["text"] * count,
             "label": pa.array([None if i == 1 else "l" for i in range(count)], pa.string()),
             "sublabel": pa.array([None] * count, pa.string()),
             "text": pa.array(["t"] * count, pa.large_string()),

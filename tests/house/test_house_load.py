@@ -42,7 +42,9 @@ def embeddings(seed, rows=2000, dimension=64):
     vectors = np.random.default_rng(seed).standard_normal((rows, dimension)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     names = [f"{seed}-{row:05d}" for row in range(rows)]
-    items = pa.table({"item_id": names, "uri": names, "label": names, "sublabel": names})
+    items = pa.table(
+        {"item_id": names, "uri": names, "modality": ["text"] * len(names), "label": names, "sublabel": names}
+    )
     return EmbeddingTable.build(items, vectors, EmbeddingModel("random", "0" * 16, None, dimension, "float32"))
 
 
