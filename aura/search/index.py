@@ -1,0 +1,264 @@
+"""The search index of a table of embeddings: which items are nearest to a vector.
+
+Belongs here: flat or graph, keeping it up to date, how well it finds. Does not: the graph itself (`aura.search.graph`),
+scores (`aura.search.neighbours`) and where the query's vector comes from (`aura.search.spaces`).
+
+Up to `FLAT_UP_TO` vectors all of them are compared, which is exact. Beyond that a graph names candidates, which are
+scored exactly; a graph that does not find what a comparison with all vectors finds (`MIN_RECALL`) is not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from aura.embeddings.encoder import Vectors
+from aura.embeddings.table import EmbeddingTable
+from aura.search import graph
+from aura.search.errors import SearchIndexError
+from aura.search.neighbours import Neighbours, Vectored
+from aura.tiers.values import Part
+
+if TYPE_CHECKING:
+    from usearch.index import Index
+
+Way = Literal["flat", "graph"]
+
+FLAT_UP_TO = 20_000
+"""Vectors that are compared one by one: 20,000 of 384 dimensions are 31 MB, read in a few milliseconds."""
+
+NEIGHBOURS = 10
+"""Recall is of this many nearest neighbours."""
+
+MIN_RECALL = 0.98
+
+SAMPLE = 1000
+"""Vectors that are searched for to see how well is found."""
+
+EXPANSIONS = (128, 256, 512)
+"""Candidates that a graph looks at: the first of these with which it finds well enough."""
+
+SPARE = 4
+"""Candidates per wanted neighbour: the graph's order is that of rounded vectors, and some of its items may be gone."""
+
+EQUAL = 1e-6
+"""Cosines nearer to each other than this are those of equally near vectors."""
+
+_CARD = "card"
+_GRAPH = "graph-"
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class PartCard:
+    """How the items of one modality are indexed.
+
+    Attributes:
+        way: "flat" (all are compared) or "graph".
+        vectors: How many.
+        expansion: Candidates that the graph looks at; 0 where all are compared.
+        added: Vectors that had to be added: all of them where nothing could be taken over.
+        self_retrieval: Share of sampled vectors that find themselves, or one equal to them, first.
+        recall: Share of the sampled vectors' exact nearest neighbours (`NEIGHBOURS`) that are found.
+    """
+
+    way: Way
+    vectors: int
+    expansion: int
+    added: int
+    self_retrieval: float
+    recall: float
+
+
+@dataclass(frozen=True)
+class IndexCard:
+    """What an index is of.
+
+    Attributes:
+        content: Digest of the items' identifiers, their modalities and their model.
+        model: Fingerprint of the model, and its arithmetic.
+        parts: By modality.
+    """
+
+    content: str
+    model: str
+    parts: Mapping[str, PartCard]
+
+
+@dataclass(frozen=True, eq=False)
+class SearchIndex:
+    """What finds the nearest rows of the table that it was made of.
+
+    Attributes:
+        card: What it is of, and how well it finds.
+        graphs: The graphs by modality, as bytes; none where all vectors are compared.
+
+    Raises:
+        SearchIndexError: the card and the graphs do not belong together.
+    """
+
+    card: IndexCard
+    graphs: Mapping[str, bytes]
+
+    def __post_init__(self) -> None:
+        wanted = sorted(name for name, part in self.card.parts.items() if part.way == "graph")
+        if wanted != sorted(self.graphs):
+            raise SearchIndexError(f"the card says graphs of {wanted}, there are {sorted(self.graphs)}; index again")
+
+    def to_parts(self) -> Mapping[str, Part]:
+        """The card as JSON, and each graph as a table of chunks, so that it is stored in blocks."""
+        card = json.dumps(asdict(self.card), sort_keys=True).encode()
+        return {_CARD: card, **{_GRAPH + name: _chunks(content) for name, content in self.graphs.items()}}
+
+    @classmethod
+    def from_parts(cls, parts: Mapping[str, Part]) -> Self:
+        """Put an index together again; raises `SearchIndexError` if the parts do not hold one."""
+        card = parts.get(_CARD)
+        if not isinstance(card, bytes):
+            raise SearchIndexError(f"an index has a part {_CARD!r}, got {sorted(parts)}; materialize the index again")
+        try:
+            fields = json.loads(card)
+            described = {name: PartCard(**part) for name, part in fields["parts"].items()}
+            loaded = IndexCard(fields["content"], fields["model"], described)
+        except (KeyError, TypeError, ValueError) as error:
+            raise SearchIndexError(f"the card describes no index ({error}); materialize the index again") from error
+        graphs = {
+            name.removeprefix(_GRAPH): b"".join(part["bytes"].to_pylist())
+            for name, part in parts.items()
+            if name.startswith(_GRAPH) and isinstance(part, pa.Table)
+        }
+        return cls(loaded, graphs)
+
+
+class OpenIndex:
+    """An index beside its table, ready to be searched.
+
+    Where the index is that of an earlier table, which happens between two materializations, all vectors are compared.
+    """
+
+    def __init__(self, table: EmbeddingTable, index: SearchIndex | None) -> None:
+        self.table = table
+        fits = index is not None and index.card.content == _content(table)
+        self._index = index if fits else None
+        self._parts: dict[str, Vectored] = {}
+        self._graphs: dict[str, Index] = {}
+
+    @property
+    def modalities(self) -> list[str]:
+        """What there is to find."""
+        return sorted(pc.unique(self.table.table["modality"]).to_pylist())
+
+    def search(self, queries: Vectors, modality: str, count: int = NEIGHBOURS) -> Neighbours:
+        """Find the nearest items of one modality.
+
+        Args:
+            queries: [q, d] float32 of length 1, made by the table's model.
+            modality: Modality of the items that are looked for.
+            count: How many for each query.
+
+        Raises:
+            SearchIndexError: the queries have another dimension than the table, or count is less than 1.
+        """
+        dimension = self.table.model.dimension
+        if queries.ndim != 2 or queries.shape[1] != dimension:
+            raise SearchIndexError(f"queries of shape {queries.shape} do not fit vectors of {dimension} dimensions")
+        if count < 1:
+            raise SearchIndexError(f"the number of neighbours is at least 1, got {count}")
+        if modality not in self._parts:
+            self._parts[modality] = Vectored.of(self.table, modality)
+        part = self._parts[modality]
+        if self._index is None or modality not in self._index.graphs:
+            return part.compared(queries, count)
+        if modality not in self._graphs:
+            self._graphs[modality] = graph.restore(self._index.graphs[modality])
+        opened, card = self._graphs[modality], self._index.card.parts[modality]
+        return part.scored(queries, graph.candidates(opened, queries, SPARE * count, card.expansion), count)
+
+
+def build_index(
+    table: EmbeddingTable, previous: SearchIndex | None = None, *, flat_up_to: int = FLAT_UP_TO
+) -> SearchIndex:
+    """Index a table.
+
+    Args:
+        table: The vectors, of length 1.
+        previous: Index of an earlier table; its graphs are extended where the model is the same.
+        flat_up_to: Vectors of a modality up to which all are compared.
+    """
+    model = f"{table.model.fingerprint} {table.model.dtype}"
+    before = previous.graphs if previous is not None and previous.card.model == model else {}
+    cards: dict[str, PartCard] = {}
+    graphs: dict[str, bytes] = {}
+    for modality in sorted(pc.unique(table.table["modality"]).to_pylist()):
+        part = Vectored.of(table, modality)
+        found = _graph(part, before.get(modality)) if len(part.rows) > flat_up_to else None
+        if found is None:
+            self_retrieval, recall = _quality(part, part.compared(_sample(part), NEIGHBOURS))
+            cards[modality] = PartCard("flat", len(part.rows), 0, len(part.rows), self_retrieval, recall)
+        else:
+            cards[modality], graphs[modality] = found
+    return SearchIndex(IndexCard(_content(table), model, cards), graphs)
+
+
+def _graph(part: Vectored, before: bytes | None) -> tuple[PartCard, bytes] | None:
+    """The earlier graph extended, else a new one; None if neither finds well enough, which is as good as never."""
+    if len(np.unique(part.keys)) < len(part.keys):
+        return None
+    extended = None if before is None else graph.extend(before, part.keys, part.vectors)
+    if extended is not None:
+        found = _measured(part, *extended)
+        if found is not None:
+            return found
+    return _measured(part, graph.build(part.keys, part.vectors), len(part.keys))
+
+
+def _measured(part: Vectored, opened: Index, added: int) -> tuple[PartCard, bytes] | None:
+    """What was saved, searched as a reader will."""
+    content = graph.save(opened)
+    restored, queries = graph.restore(content), _sample(part)
+    for expansion in EXPANSIONS:
+        found = part.scored(queries, graph.candidates(restored, queries, SPARE * NEIGHBOURS, expansion), NEIGHBOURS)
+        self_retrieval, recall = _quality(part, found)
+        if self_retrieval == 1 and recall >= MIN_RECALL:
+            return PartCard("graph", len(part.rows), expansion, added, self_retrieval, recall), content
+    return None
+
+
+def _sample(part: Vectored) -> Vectors:
+    return part.vectors[_sampled(part)]
+
+
+def _sampled(part: Vectored) -> list[int]:
+    count = len(part.rows)
+    return sorted(set(np.linspace(0, count - 1, min(count, SAMPLE)).round().astype(int).tolist()))
+
+
+def _quality(part: Vectored, found: Neighbours) -> tuple[float, float]:
+    """Self-retrieval and recall of what was found for the sampled vectors."""
+    queries = _sample(part)
+    own = np.einsum("nd,nd->n", queries, queries)
+    exact = part.compared(queries, NEIGHBOURS).scores
+    there = np.isfinite(exact)
+    worst = np.where(there, exact, np.inf).min(axis=1, keepdims=True)
+    hits = (found.scores >= worst - EQUAL) & there
+    return float((found.scores[:, 0] >= own - EQUAL).mean()), float(hits.sum() / there.sum())
+
+
+def _content(table: EmbeddingTable) -> str:
+    digest = hashlib.blake2b(f"{table.model.fingerprint} {table.model.dtype}".encode(), digest_size=16)
+    for name in ("item_id", "modality"):
+        for text in table.table[name].to_pylist():
+            digest.update(text.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def _chunks(content: bytes) -> pa.Table:
+    parts = [content[start : start + _CHUNK_BYTES] for start in range(0, len(content), _CHUNK_BYTES)]
+    return pa.table({"bytes": pa.array(parts, pa.large_binary())})
