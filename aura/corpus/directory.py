@@ -34,8 +34,8 @@ _TEXT_SUFFIXES = (".txt", ".md", ".html")
 _TABLE_SUFFIXES = (".jsonl", ".csv", ".parquet")
 _MODALITIES: dict[str, Modality] = {
     **dict.fromkeys((*_TEXT_SUFFIXES, *_TABLE_SUFFIXES), "text"),
-    **dict.fromkeys((".png", ".jpg", ".jpeg"), "image"),
-    **dict.fromkeys((".wav", ".flac"), "audio"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"), "image"),
+    **dict.fromkeys((".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus"), "audio"),
 }
 _CHECKS: dict[Modality, Callable[[bytes], None]] = {"image": check_image, "audio": check_audio}
 

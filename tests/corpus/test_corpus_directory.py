@@ -121,7 +121,7 @@ def half_a_wav(path: Path) -> None:
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated.png": (truncated_png, "undecodable: broken image"),
-    "notes.jpg": (lambda path: path.write_text("no image"), "undecodable: neither PNG nor JPEG"),
+    "notes.jpg": (lambda path: path.write_text("no image"), "undecodable: none of PNG, JPEG"),
     "latin.txt": (lambda path: path.write_bytes("grüße".encode("latin-1")), "undecodable: not UTF-8"),
     "zip.parquet": (zip_called_parquet, "undecodable: broken Parquet"),
     "numbers.csv": (lambda path: path.write_text("a,b\n1,2\n"), 'no column "text" and no string column'),
