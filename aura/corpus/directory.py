@@ -8,39 +8,38 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from aura.corpus.errors import ItemChangedError, TextItemError
+from aura.corpus.groups import settle_groups, stem_group
+from aura.corpus.kinds import Kind, file_uri, kind_of, modality_of, suffix_of
 from aura.corpus.manifest import CorpusManifest
 from aura.corpus.media import check_audio, check_image
+from aura.corpus.named_files import NamedFile, named_files
 from aura.corpus.rows import (
     MAX_TEXT_BYTES,
     ManifestRow,
-    Modality,
     SetAsideError,
     content_id,
     set_aside_row,
     text_row,
     until_usable,
 )
-from aura.corpus.tables import TextRow, read_rows
+from aura.corpus.tables import TableRow, may_name_files, read_rows
 from aura.corpus.text_files import decode, visible_text
 from aura.corpus.tree import Found, list_tree, path_inside, read_bounded
 
 _log = logging.getLogger(__name__)
 
-_TEXT_SUFFIXES = (".txt", ".md", ".html")
-_TABLE_SUFFIXES = (".jsonl", ".csv", ".parquet")
-_MODALITIES: dict[str, Modality] = {
-    **dict.fromkeys((*_TEXT_SUFFIXES, *_TABLE_SUFFIXES), "text"),
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"), "image"),
-    **dict.fromkeys((".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus"), "audio"),
-}
-_CHECKS: dict[Modality, Callable[[bytes], None]] = {"image": check_image, "audio": check_audio}
+_CHECKS: dict[Kind, Callable[[bytes], None]] = {"image": check_image, "audio": check_audio}
 
 MAX_BYTES = 32 * 2**20
 """Largest table, image or audio file in bytes."""
+
+
+_Named = dict[str, dict[int, tuple[NamedFile, ...]]]
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,14 @@ class DirectorySource:
     column "label" of a table says. `max_bytes` bounds binary and table files, `max_text_bytes` text files and the text
     of a row.
 
-    `max_items` keeps that many usable items. Files are visited in the order of a hash of their uri until there are
-    enough, so the choice is spread over the tree and hardly moves when files come and go; the files that were not
-    visited are not in the manifest.
+    Files of one directory that share their stem but not their kind are about the same thing; their group is their uri
+    without suffix. A row of a table that names files is about one thing as well: its text and the files have the group
+    "file#row", and its label if it has one. An item without partners has no group.
+
+    `max_items` keeps that many usable items. Files are visited in the order of a hash of their uri without suffix until
+    there are enough, and the files that a table names together with the row that names them. So partners are chosen
+    together (but for the last ones, where the bound may fall among them), the choice is spread over the tree, and it
+    hardly moves when files come and go; the files that were not visited are not in the manifest.
     """
 
     name: str
@@ -66,29 +70,32 @@ class DirectorySource:
         """List the tree: files sorted by uri, the rows of a table in their order.
 
         Args:
-            progress: called with the number of files done and the number of files in all.
+            progress: called with the number of files done and the number of files in all, where files that a table
+                names count with it.
 
         Raises:
             CorpusRootError: the root is not a readable directory.
         """
-        found = list_tree(self.root)
-        rows: dict[str, list[ManifestRow]] = {one.uri: [_refused(one)] for one in found if one.reason}
-        files = [one for one in found if not one.reason]
+        found = {one.uri: one for one in list_tree(self.root)}
+        named, alone = self._split(found)
         if self.max_items is not None:
-            files.sort(key=lambda one: content_id(one.uri.encode()))
+            alone.sort(key=lambda one: (content_id(stem_group(one.uri).encode()), one.uri))
+        rows = [_refused(one) for one in found.values() if one.reason]
         wanted = self.max_items
-        for done, file in enumerate(files, start=1):
+        for done, file in enumerate(alone, start=1):
             if wanted == 0:
                 _log.info(
-                    "%s: %d items are enough, %d files not read", self.name, self.max_items, len(files) - done + 1
+                    "%s: %d items are enough, %d files not read", self.name, self.max_items, len(alone) - done + 1
                 )
                 break
-            rows[file.uri] = self._rows(file, wanted)
+            visited = self._rows(file, named)
+            read = list(visited if wanted is None else until_usable(visited, wanted))
             if wanted is not None:
-                wanted -= sum(row.reason is None for row in rows[file.uri])
+                wanted -= sum(row.reason is None for row in read)
+            rows += read
             if progress is not None:
-                progress(done, len(files))
-        return CorpusManifest.from_rows(self.name, (row for uri in sorted(rows) for row in rows[uri]))
+                progress(done, len(alone))
+        return CorpusManifest.from_rows(self.name, settle_groups(sorted(rows, key=lambda row: file_uri(row.uri))))
 
     def read(self, uri: str, item_id: str) -> bytes:
         """The bytes of an image or audio file, if they are still those that the manifest lists.
@@ -99,7 +106,7 @@ class DirectorySource:
             ItemChangedError: the file is gone, unreadable or has another content.
         """
         path = path_inside(self.root, uri)
-        if _modality(uri) == "text" or "#" in uri:
+        if modality_of(uri) == "text" or "#" in uri:
             raise TextItemError(f"{uri!r} of source {self.name!r} is text: take it from the manifest's column 'text'")
         try:
             content = read_bounded(path, self.max_bytes)
@@ -112,61 +119,86 @@ class DirectorySource:
             )
         return content
 
-    def _rows(self, file: Found, wanted: int | None) -> list[ManifestRow]:
-        """The rows of one file, at most `wanted` usable ones, or the one row that says why there are none."""
-        modality = _modality(file.uri)
-        try:
-            rows = self._readable(file, modality)
-            return list(rows if wanted is None else until_usable(rows, wanted))
-        except SetAsideError as error:
-            return [set_aside_row(file.uri, str(error), modality=modality, size=file.size)]
+    def _split(self, found: dict[str, Found]) -> tuple[_Named, list[Found]]:
+        """What the tables name, by the table's uri and the row, and the files that no table names."""
+        named: _Named = {}
+        named_by: dict[str, str] = {}
+        files = [one for one in found.values() if not one.reason]
+        for table in (one for one in files if kind_of(one.uri) == "table"):
+            # A table that cannot be used says so when it is visited.
+            with suppress(SetAsideError):
+                content = read_bounded(table.path, self.max_bytes)
+                if may_name_files(content):
+                    rows = read_rows(content, suffix_of(table.uri), default_label=None, max_bytes=self.max_bytes)
+                    named[table.uri] = named_files(table.uri, list(rows), found, named_by)
+        return named, [one for one in files if one.uri not in named_by]
 
-    def _readable(self, file: Found, modality: Modality | None) -> Iterator[ManifestRow]:
-        if modality is None:
-            suffix = PurePosixPath(file.uri).suffix
+    def _rows(self, file: Found, named: _Named) -> Iterator[ManifestRow]:
+        """The rows of one file that no table names."""
+        if kind_of(file.uri) == "table":
+            return self._of_file(file, lambda: self._table_rows(file, named.get(file.uri, {})))
+        items = self._of_file(file, lambda: self._items(file))
+        return (replace(row, group=stem_group(file.uri)) for row in items)
+
+    def _of_file(self, file: Found, read: Callable[[], Iterator[ManifestRow]]) -> Iterator[ManifestRow]:
+        """What `read` gives, and a row with the reason where it stops."""
+        try:
+            yield from read()
+        except SetAsideError as error:
+            yield set_aside_row(file.uri, str(error), modality=modality_of(file.uri), size=file.size)
+
+    def _items(self, file: Found) -> Iterator[ManifestRow]:
+        """The items of a file that is no table."""
+        kind = kind_of(file.uri)
+        if kind is None:
+            suffix = suffix_of(file.uri)
             raise SetAsideError(f"unsupported suffix {suffix}" if suffix else "unsupported: no suffix")
-        if file.size == 0:
-            raise SetAsideError("empty")
-        if _suffix(file.uri) in _TABLE_SUFFIXES:
-            yield from self._table_rows(file)
-        elif modality == "text":
-            yield self._text(file)
-        else:
-            yield self._binary(file, modality)
+        yield self._text(file) if kind == "text" else self._binary(file, kind)
 
     def _text(self, file: Found) -> ManifestRow:
-        text = decode(read_bounded(file.path, self.max_text_bytes))
-        if _suffix(file.uri) == ".html":
+        text = decode(_content(file, self.max_text_bytes))
+        if suffix_of(file.uri) == ".html":
             text = visible_text(text)
         return text_row(file.uri, text, label=_label(file.uri), max_bytes=self.max_text_bytes)
 
-    def _binary(self, file: Found, modality: Modality) -> ManifestRow:
-        content = read_bounded(file.path, self.max_bytes)
-        _CHECKS[modality](content)
-        return ManifestRow(file.uri, modality, content_id(content), _label(file.uri), size=len(content))
+    def _binary(self, file: Found, kind: Kind) -> ManifestRow:
+        content = _content(file, self.max_bytes)
+        _CHECKS[kind](content)
+        return ManifestRow(file.uri, modality_of(file.uri), content_id(content), _label(file.uri), size=len(content))
 
-    def _table_rows(self, file: Found) -> Iterator[ManifestRow]:
-        content = read_bounded(file.path, self.max_bytes)
-        rows = read_rows(content, _suffix(file.uri), default_label=_label(file.uri), max_bytes=self.max_bytes)
-        return (self._table_row(file.uri, row) for row in rows)
+    def _table_rows(self, file: Found, named: dict[int, tuple[NamedFile, ...]]) -> Iterator[ManifestRow]:
+        content = _content(file, self.max_bytes)
+        # A file that a row names keeps the label of its own directory, unless the row itself has one.
+        label = None if named else _label(file.uri)
+        for row in read_rows(content, suffix_of(file.uri), default_label=label, max_bytes=self.max_bytes):
+            uri = f"{file.uri}#{row.row}"
+            if row.reason is not None:
+                yield set_aside_row(uri, row.reason, modality="text")
+            elif row.text.strip() or row.row not in named:
+                label = row.label or (_label(file.uri) if named else None)
+                yield text_row(uri, row.text, label=label, group=uri, max_bytes=self.max_text_bytes)
+            for one in named.get(row.row, ()):
+                yield from self._named_rows(one, uri, row)
 
-    def _table_row(self, uri: str, row: TextRow) -> ManifestRow:
-        item = f"{uri}#{row.row}"
-        if row.reason is not None:
-            return set_aside_row(item, row.reason, modality="text")
-        return text_row(item, row.text, label=row.label, max_bytes=self.max_text_bytes)
+    def _named_rows(self, one: NamedFile, uri: str, row: TableRow) -> Iterator[ManifestRow]:
+        """The rows of a file that the row called `uri` names, with its group and its label."""
+        file = one.file
+        if file is None:
+            yield set_aside_row(f"{uri}.{one.column}", str(one.reason), modality=None)
+            return
+        for item in self._of_file(file, lambda: self._items(file)):
+            yield replace(item, group=uri, label=row.label or item.label)
 
 
-def _refused(found: Found) -> ManifestRow:
-    return set_aside_row(found.uri, str(found.reason), modality=_modality(found.uri))
+def _content(file: Found, max_bytes: int) -> bytes:
+    content = read_bounded(file.path, max_bytes)
+    if not content:
+        raise SetAsideError("empty")
+    return content
 
 
-def _suffix(uri: str) -> str:
-    return PurePosixPath(uri).suffix.lower()
-
-
-def _modality(uri: str) -> Modality | None:
-    return _MODALITIES.get(_suffix(uri))
+def _refused(one: Found) -> ManifestRow:
+    return set_aside_row(one.uri, str(one.reason), modality=modality_of(one.uri), size=one.size)
 
 
 def _label(uri: str) -> str | None:

@@ -118,10 +118,13 @@ def unreadable(error: OSError) -> str:
     return f"unreadable: {(error.strerror or str(error)).lower()}"
 
 
+def encoded(path: str) -> str:
+    """A relative path with `/` between the parts as the uri of the file."""
+    return _ENCODED.sub(lambda match: quote_from_bytes(os.fsencode(match[0]), safe=""), path)
+
+
 def _uri(root: Path, path: Path) -> str:
-    return _ENCODED.sub(
-        lambda match: quote_from_bytes(os.fsencode(match[0]), safe=""), path.relative_to(root).as_posix()
-    )
+    return encoded(path.relative_to(root).as_posix())
 
 
 def _found(root: Path, path: Path) -> Found:

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aura.corpus.rows import SetAsideError
-from aura.corpus.tables import TextRow, read_rows
+from aura.corpus.tables import TableRow, read_rows
 
 LIMIT = 2**20
 
 
-def rows(content: bytes, suffix: str, label: str | None = None, max_bytes: int = LIMIT) -> list[TextRow]:
+def rows(content: bytes, suffix: str, label: str | None = None, max_bytes: int = LIMIT) -> list[TableRow]:
     return list(read_rows(content, suffix, default_label=label, max_bytes=max_bytes))
 
 
@@ -30,16 +30,16 @@ def parquet(table: pa.Table, **options: object) -> bytes:
 
 def test_the_column_called_text_is_read_and_rows_count_from_0():
     content = b'{"title": "t", "text": "one", "label": "x"}\n\n{"text": "two", "label": 3}\n'
-    assert rows(content, ".jsonl") == [TextRow(0, "one", "x"), TextRow(1, "two", "3")]
+    assert rows(content, ".jsonl") == [TableRow(0, "one", "x"), TableRow(1, "two", "3")]
 
 
 def test_the_only_string_column_besides_the_label_is_the_text():
     content = b"id,body,label\n1,one,x\n2,two,y\n"
-    assert rows(content, ".csv") == [TextRow(0, "one", "x"), TextRow(1, "two", "y")]
+    assert rows(content, ".csv") == [TableRow(0, "one", "x"), TableRow(1, "two", "y")]
 
 
 def test_rows_of_a_file_without_labels_get_the_default_label():
-    assert rows(b"text\none\n", ".csv", label="folder") == [TextRow(0, "one", "folder")]
+    assert rows(b"text\none\n", ".csv", label="folder") == [TableRow(0, "one", "folder")]
 
 
 @pytest.mark.parametrize(
@@ -69,25 +69,25 @@ def test_a_table_without_strings_has_its_columns_named_in_the_reason(content, su
 
 
 def test_a_column_called_text_wins_over_other_string_columns_and_keeps_its_digits_in_csv():
-    assert rows(b"title,text,label\na,007,01\n", ".csv") == [TextRow(0, "007", "01")]
+    assert rows(b"title,text,label\na,007,01\n", ".csv") == [TableRow(0, "007", "01")]
 
 
 def test_csv_values_may_hold_commas_quotes_and_line_breaks():
-    assert rows(b'text\n"a, ""b""\nc"\nd\n', ".csv") == [TextRow(0, 'a, "b"\nc'), TextRow(1, "d")]
+    assert rows(b'text\n"a, ""b""\nc"\nd\n', ".csv") == [TableRow(0, 'a, "b"\nc'), TableRow(1, "d")]
 
 
 def test_a_csv_row_with_too_many_fields_is_set_aside_alone():
     found = rows(b"text,label\none,x\ntwo,y,z\nthree,w\n", ".csv")
     assert found == [
-        TextRow(0, "one", "x"),
-        TextRow(1, reason="undecodable: 3 fields, expected 2"),
-        TextRow(2, "three", "w"),
+        TableRow(0, "one", "x"),
+        TableRow(1, reason="undecodable: 3 fields, expected 2"),
+        TableRow(2, "three", "w"),
     ]
 
 
 def test_a_broken_json_line_is_set_aside_alone():
     found = rows(b'{"text": "one"}\n{"text": \n[1]\n{"text": 5}\n{"other": 1}\n', ".jsonl")
-    assert found[0] == TextRow(0, "one")
+    assert found[0] == TableRow(0, "one")
     assert [row.reason.split(" (")[0] for row in found[1:] if row.reason] == [
         "undecodable: not JSON",
         "undecodable: a JSON list, expected an object",
@@ -104,7 +104,7 @@ def test_json_nested_too_deeply_is_set_aside():
 
 def test_json_lines_are_split_at_line_feeds_only():
     text = "one\u2028two\x85three"
-    assert rows(json.dumps({"text": text}, ensure_ascii=False).encode(), ".jsonl") == [TextRow(0, text)]
+    assert rows(json.dumps({"text": text}, ensure_ascii=False).encode(), ".jsonl") == [TableRow(0, text)]
 
 
 def test_a_file_without_one_json_object_says_what_its_first_row_is():
@@ -142,7 +142,7 @@ def test_a_csv_with_two_text_columns_is_refused():
 )
 def test_parquet_strings_of_every_kind_are_read(column):
     found = rows(parquet(pa.table({"text": column, "label": [1, 2, None]})), ".parquet")
-    assert found == [TextRow(0, "one", "1"), TextRow(1, reason="empty: the text is null"), TextRow(2, "two", None)]
+    assert found == [TableRow(0, "one", "1"), TableRow(1, reason="empty: the text is null"), TableRow(2, "two", None)]
 
 
 def test_parquet_rows_are_numbered_across_row_groups():
@@ -174,7 +174,7 @@ def test_a_parquet_file_that_unfolds_too_far_is_a_decompression_bomb(dictionary)
 def test_parquet_text_that_is_not_utf8_is_undecodable_alone():
     wrong = pa.array([b"fine", b"\xff\xfe"], pa.binary()).view(pa.string())
     found = rows(parquet(pa.table({"text": wrong})), ".parquet")
-    assert found[0] == TextRow(0, "fine")
+    assert found[0] == TableRow(0, "fine")
     with pytest.raises(UnicodeEncodeError):
         found[1].text.encode()
 
