@@ -1,7 +1,7 @@
 """What an encoder is: the port between `aura.embeddings.incremental` and the models.
 
-Belongs here: the protocol, what an encoding returns, and the choice of arithmetic that every model shares. Does not:
-the models themselves (`aura.embeddings.text`, `aura.embeddings.image`).
+Belongs here: the protocols, what an encoding returns, and the choice of arithmetic that every model shares. Does not:
+the models themselves (`aura.embeddings.text`, `aura.embeddings.image`, `aura.embeddings.audio`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,12 @@ from aura.embeddings.table import EmbeddingModel
 Device = Literal["auto", "cpu", "cuda"]
 DtypeSetting = Literal["auto", "float32", "bfloat16"]
 Precision = Literal["float32", "bfloat16"]
+LongInputs = Literal["chunk", "truncate"]
 Progress = Callable[[int, int], None]
 Vectors = NDArray[np.float32]
 
 MIN_PARITY = 0.999
 """Smallest cosine between the bfloat16 and the float32 vector of an input at which bfloat16 is used."""
-
-PARITY_SAMPLE = 32
-"""Inputs on which the two are compared: a few per cent of the work on a thousand items."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,13 +40,15 @@ class Encoded:
         vectors: [m, d] float32 of length 1, one per input that is not refused, in input order.
         refused: Why an input has no vector, by its position.
         tokens: Tokens that went through the model, padding not counted; 0 where there are none.
-        truncated: Inputs longer than the model's limit, of which only the beginning was encoded.
+        truncated: Inputs of which the end was cut off, since they are longer than what is encoded of one input.
+        chunked: Inputs longer than the model's limit that were encoded in more than one window.
     """
 
     vectors: Vectors
     refused: Mapping[int, str] = field(default_factory=dict)
     tokens: int = 0
     truncated: int = 0
+    chunked: int = 0
 
 
 class Encoder(Protocol[Content_contra]):
@@ -78,6 +78,33 @@ class Encoder(Protocol[Content_contra]):
 
         Raises:
             EncodingError: the model cannot be loaded or gives vectors that cannot be used.
+        """
+        ...
+
+
+class SharedSpace(Protocol):
+    """Encoders of several modalities whose vectors can be compared with each other."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls the model."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything that decides the vectors, the same for all its encoders."""
+        ...
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What can be encoded: "text", "image", "audio"."""
+        ...
+
+    def encoder(self, modality: str) -> Encoder[Any]:
+        """The encoder of one modality: of `str` for texts, of `bytes` for the others.
+
+        Raises:
+            EncodingError: the space does not have the modality.
         """
         ...
 
@@ -139,21 +166,13 @@ def check_weights(missing: Collection[str], name: str) -> bool:
     return bool(missing)
 
 
-def parity_sample(count: int) -> list[int]:
-    """Positions of at most `PARITY_SAMPLE` of `count` inputs, spread evenly."""
-    return sorted(set(np.linspace(0, count - 1, min(count, PARITY_SAMPLE)).round().astype(int).tolist()))
-
-
 def parity_holds(reference: Vectors, candidate: Vectors, name: str) -> tuple[bool, float]:
     """Compare vectors of the same inputs, of any length, row by row.
 
     Returns:
         Whether the smallest cosine reaches `MIN_PARITY`, and that cosine; a candidate without a direction has 0.
     """
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        dots = np.einsum("nd,nd->n", reference, candidate, dtype=np.float64)
-        cosines = dots / (_norms(reference) * _norms(candidate))
-    smallest = float(np.where(np.isfinite(cosines), cosines, 0.0).min())
+    smallest = smallest_cosine(reference, candidate)
     if smallest < MIN_PARITY:
         _log.warning(
             "model %s loses accuracy in bfloat16 (smallest cosine to float32 %.5f, expected at least %s); "
@@ -163,6 +182,14 @@ def parity_holds(reference: Vectors, candidate: Vectors, name: str) -> tuple[boo
             MIN_PARITY,
         )
     return smallest >= MIN_PARITY, smallest
+
+
+def smallest_cosine(reference: Vectors, candidate: Vectors) -> float:
+    """Smallest cosine between the vectors of the same inputs, of any length; one without a direction has 0."""
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        dots = np.einsum("nd,nd->n", reference, candidate, dtype=np.float64)
+        cosines = dots / (_norms(reference) * _norms(candidate))
+    return float(np.where(np.isfinite(cosines), cosines, 0.0).min())
 
 
 def _norms(vectors: Vectors) -> NDArray[np.float64]:

@@ -1,7 +1,8 @@
 """Images to vectors with a vision model: CLIP, SigLIP, ViT and their like.
 
-Belongs here: lazy loading, decoding, the choice of the model's image vector. Does not: where the files are
-(`aura.embeddings.weights`) and which items are new (`aura.embeddings.incremental`).
+Belongs here: decoding, the choice of the model's image vector. Does not: where the files are
+(`aura.embeddings.weights`), loading (`aura.embeddings.network`) and which items are new
+(`aura.embeddings.incremental`).
 
 A model with a projection into a joint space (CLIP: Radford et al. 2021, arXiv 2103.00020) gives that; a plain vision
 model gives its pooled output, or the hidden state of its first token where it has no pooling layer (ViT: Dosovitskiy
@@ -11,39 +12,44 @@ et al. 2021, arXiv 2010.11929).
 from __future__ import annotations
 
 import io
+import struct
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from safetensors import SafetensorError
 
 from aura.embeddings.encoder import (
     Device,
     DtypeSetting,
     Encoded,
-    Precision,
     Progress,
     Vectors,
-    check_weights,
-    parity_holds,
-    parity_sample,
     resolve_device,
     unit_length,
-    wanted_precision,
 )
 from aura.embeddings.errors import EncodingError, UnreadableImageError
-from aura.embeddings.table import EmbeddingModel
-from aura.embeddings.weights import HUB_TIMEOUT_S, ModelFiles, locate_model
+from aura.embeddings.network import LOADING_ERRORS, NetworkEncoder, PretrainedNetwork, Undo, to_bfloat16
+from aura.embeddings.probes import images as probe_images
+from aura.embeddings.threads import in_threads
+from aura.embeddings.weights import HUB_TIMEOUT_S, locate_model
 
 if TYPE_CHECKING:
     import torch
     from transformers import BaseImageProcessor, PreTrainedModel
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-BATCH_IMAGES = 32
+BATCH_IMAGES = {"cpu": 8, "cuda": 64}
+"""Images in a batch: on a CPU every core has its own, and more of them fill its cache."""
+
+MAX_PIXELS = 1 << 27
+"""Most pixels that an image is decoded to: 400 MB as RGB, more than cameras give."""
+
+MAX_ASPECT = 256
+"""Longest side over shortest: a model that keeps the ratio would make an image of 224 by 57,344 pixels of it first."""
 
 
 def open_image_encoder(
@@ -53,7 +59,7 @@ def open_image_encoder(
     cache_dir: Path | None = None,
     device: Device = "auto",
     dtype: DtypeSetting = "auto",
-    batch_images: int = BATCH_IMAGES,
+    batch_images: int | None = None,
     hub_timeout_s: float = HUB_TIMEOUT_S,
 ) -> ImageEncoder | None:
     """Find a vision model; its weights are loaded at the first encoding.
@@ -64,7 +70,7 @@ def open_image_encoder(
         cache_dir: Where hub models are kept; None for the hub library's own place.
         device: "auto" is CUDA if present.
         dtype: "auto" is bfloat16 where the hardware has it and its vectors agree with float32.
-        batch_images: Images in one batch.
+        batch_images: Images in one batch; None for what suits the device.
         hub_timeout_s: Seconds that one request to the hub may take.
 
     Returns:
@@ -77,164 +83,172 @@ def open_image_encoder(
     if name_or_path is None:
         return None
     files = locate_model(name_or_path, revision=revision, cache_dir=cache_dir, hub_timeout_s=hub_timeout_s)
-    return ImageEncoder(files, device=device, dtype=dtype, batch_images=batch_images)
+    network = PretrainedNetwork(files, device)
+    return ImageEncoder(network, settings="modality=image", device=device, dtype=dtype, batch_images=batch_images)
 
 
-class ImageEncoder:
+class ImageEncoder(NetworkEncoder):
     """A vision model that is loaded when the first image comes."""
 
     def __init__(
         self,
-        files: ModelFiles,
+        pretrained: PretrainedNetwork,
         *,
+        settings: str,
         device: Device = "auto",
         dtype: DtypeSetting = "auto",
-        batch_images: int = BATCH_IMAGES,
+        batch_images: int | None = None,
     ) -> None:
-        if batch_images < 1:
+        if batch_images is not None and batch_images < 1:
             raise ValueError(f"batch_images is at least 1, got {batch_images}")
-        self._files = files
-        self._device = device
-        self._dtype = dtype
+        super().__init__(pretrained.files, settings, device, dtype)
+        self._pretrained = pretrained
         self._batch_images = batch_images
-        self._precision: Precision = "float32"
-        self._precision_is_settled = False
-        self._parity_cosine: float | None = None
-        self._has_pooler = True
-
-    @property
-    def name(self) -> str:
-        """What the user calls the model."""
-        return self._files.name
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of the model's files and the dtype setting; the model is not loaded for it."""
-        return self._files.digest(f"image dtype={self._dtype}")
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the weights are in memory."""
-        return "_network" in self.__dict__
-
-    @property
-    def model(self) -> EmbeddingModel:
-        """Provenance; loads the model if it is not loaded yet, and is final after the first encoding."""
-        return EmbeddingModel(
-            name=self.name,
-            fingerprint=self.fingerprint,
-            revision=self._files.revision,
-            dimension=self._dimension,
-            dtype=self._precision,
-            parity_cosine=self._parity_cosine,
-        )
 
     def encode(self, inputs: Sequence[bytes], progress: Progress | None = None) -> Encoded:
         """Encode images; the same images in the same order give the same bytes.
 
         Args:
-            inputs: Images as PNG, JPEG or whatever else Pillow reads; what cannot be decoded is refused.
+            inputs: Images as PNG, JPEG or whatever else Pillow reads; what cannot be decoded is refused. Of an
+                animation the first frame counts.
             progress: Called with (done, total) images after each batch.
 
         Raises:
             EncodingError: the model cannot be loaded or gives vectors that cannot be used.
         """
+        parts = [np.empty((0, self.model.dimension), np.float32)]
         refused: dict[int, str] = {}
-        parts = [np.empty((0, self._dimension), np.float32)]
-        for start in range(0, len(inputs), self._batch_images):
-            end = min(start + self._batch_images, len(inputs))
-            images = []
-            for position in range(start, end):
-                try:
-                    images.append(decode_image(inputs[position]))
-                except UnreadableImageError as error:
-                    refused[position] = str(error)
-            if images:
-                self._settle_precision(images)
-                parts.append(unit_length(self._forward(images), self.name))
+        device = resolve_device(self._device)
+        size = self._batch_images or BATCH_IMAGES[device]
+        batches = [range(start, min(start + size, len(inputs))) for start in range(0, len(inputs), size)]
+
+        def work(batch: range) -> tuple[Vectors | None, dict[int, str]]:
+            images, unreadable = _decoded(inputs, batch)
+            return (unit_length(self._forward(images), self.name) if images else None), unreadable
+
+        def take(batch: range, result: tuple[Vectors | None, dict[int, str]]) -> None:
+            vectors, unreadable = result
+            refused.update(unreadable)
+            if vectors is not None:
+                parts.append(vectors)
             if progress is not None:
-                progress(end, len(inputs))
+                progress(batch.stop, len(inputs))
+
+        in_threads(work, batches, take, device=device)
         return Encoded(np.concatenate(parts), refused)
-
-    @cached_property
-    def _network(self) -> PreTrainedModel:
-        import torch
-        from transformers import AutoModel
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()  # type: ignore[no-untyped-call]
-        try:
-            network, loading = AutoModel.from_pretrained(
-                str(self._files.directory),
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise EncodingError(f"model {self.name!r} in {self._files.directory} cannot be loaded: {error}") from error
-        self._has_pooler = not check_weights(loading["missing_keys"], self.name)
-        loaded: PreTrainedModel = network.to(resolve_device(self._device)).eval()
-        return loaded
 
     @cached_property
     def _processor(self) -> BaseImageProcessor:
         from transformers import AutoImageProcessor
 
+        directory = self._files.directory
         try:
-            processor: BaseImageProcessor = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-                str(self._files.directory), local_files_only=True, trust_remote_code=False
+            processor = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+                str(directory), local_files_only=True, trust_remote_code=False
             )
-        except (OSError, ValueError, KeyError) as error:
+        except LOADING_ERRORS as error:
             raise EncodingError(
-                f"model {self.name!r} has no image processor that can be loaded from {self._files.directory}: {error}"
+                f"model {self.name!r} has no image processor that can be loaded from {directory}: {error}; name a "
+                f"vision model, such as CLIP, SigLIP or ViT, in a directory that holds its preprocessor_config.json"
             ) from error
-        return processor
+        return cast("BaseImageProcessor", processor)
 
-    @cached_property
-    def _dimension(self) -> int:
-        """Measured on one grey image: models name the size of their image vector in many ways."""
-        return int(self._forward([Image.new("RGB", (64, 64), (128, 96, 64))]).shape[1])
+    def _probe(self) -> Vectors:
+        images = [Image.fromarray(pixels) for pixels in probe_images()]
+        batches = [[image] for image in images]
+        vectors: list[Vectors] = []
+        # Loaded here, so that the threads do not load them beside each other.
+        _ = self._processor, self._pretrained.network
+        in_threads(
+            self._forward, batches, lambda _, rows: vectors.append(rows), device=self._pretrained.network.device.type
+        )
+        return np.concatenate(vectors)
 
-    def _settle_precision(self, images: list[Image.Image]) -> None:
-        import torch
+    def _to_bfloat16(self) -> Undo:
+        return to_bfloat16(self._tower)
 
-        if self._precision_is_settled:
-            return
-        sample = [images[i] for i in parity_sample(len(images))]
-        if wanted_precision(self._dtype, self._network.device.type) == "bfloat16":
-            reference = self._forward(sample)
-            self._network.to(torch.bfloat16)  # type: ignore[arg-type]
-            holds, self._parity_cosine = parity_holds(reference, self._forward(sample), self.name)
-            if holds:
-                self._precision = "bfloat16"
-            else:
-                del self._network
-        self._precision_is_settled = True
+    @property
+    def _tower(self) -> torch.nn.Module:
+        return self._pretrained.tower("vision_", "visual_")
 
-    def _forward(self, images: list[Image.Image]) -> Vectors:
-        import torch
-
-        network = self._network
-        pixels = self._processor(images=images, return_tensors="pt")["pixel_values"]
-        with torch.inference_mode():
-            vectors = image_vectors(network, pixels.to(network.device, network.dtype), has_pooler=self._has_pooler)
+    def _forward(self, images: Sequence[Image.Image]) -> Vectors:
+        parameter = next(self._tower.parameters())
+        try:
+            pixels = self._processor(images=list(images), return_tensors="pt")["pixel_values"]
+            vectors = image_vectors(
+                self._pretrained.network,
+                pixels.to(parameter.device, parameter.dtype),
+                has_pooler=self._pretrained.has_pooler,
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise EncodingError(
+                f"model {self.name!r} ({type(self._pretrained.network).__name__}) does not encode images: {error!r}; "
+                f"name a vision model, such as CLIP, SigLIP or ViT"
+            ) from error
         rows: Vectors = vectors.float().cpu().numpy()
         return rows
 
 
 def decode_image(content: bytes) -> Image.Image:
-    """Decode an image to RGB.
+    """Decode an image, or the first frame of an animation, to RGB; what is transparent shows the colour below it.
 
     Raises:
-        UnreadableImageError: the bytes are no image, or a broken one.
+        UnreadableImageError: the bytes are no image, a broken one, or one that is too large or too narrow.
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            return image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            # The size is checked here, with a bound of its own.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content)) as image:
+                _check_size(image.width, image.height)
+                return _rgb(image)
+    except Image.DecompressionBombError as error:
+        raise UnreadableImageError(f"cannot be used as an image: {error}") from error
+    except (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        IndexError,
+        TypeError,
+        struct.error,
+    ) as error:
+        # Pillow's decoders let each of these out on damaged files.
         raise UnreadableImageError(f"cannot be decoded as an image: {error}") from error
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise UnreadableImageError(
+            f"cannot be used as an image: {width} x {height} are more than {MAX_PIXELS} pixels; scale it down"
+        )
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise UnreadableImageError(
+            f"cannot be used as an image: {width} x {height} is narrower than 1 to {MAX_ASPECT}; cut it into pieces"
+        )
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        # Pillow clips 16 bits to 8 instead of scaling them.
+        levels = np.asarray(image, np.float32)
+        top = 65535.0 if image.mode != "F" else max(float(levels.max(initial=0.0)), 1.0)
+        return Image.fromarray(np.clip(levels * (255.0 / top), 0, 255).astype(np.uint8)).convert("RGB")
+    if "transparency" in image.info and image.mode == "P":
+        return image.convert("RGBA").convert("RGB")
+    return image.convert("RGB")
+
+
+def _decoded(inputs: Sequence[bytes], positions: range) -> tuple[list[Image.Image], dict[int, str]]:
+    images: list[Image.Image] = []
+    unreadable: dict[int, str] = {}
+    for position in positions:
+        try:
+            images.append(decode_image(inputs[position]))
+        except UnreadableImageError as error:
+            unreadable[position] = str(error)
+    return images, unreadable
 
 
 def image_vectors(network: PreTrainedModel, pixels: torch.Tensor, *, has_pooler: bool) -> torch.Tensor:

@@ -6,15 +6,22 @@ Belongs here: decoding and resampling. Does not: features and models (`aura.embe
 from __future__ import annotations
 
 import io
-from math import gcd
+from fractions import Fraction
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from aura.corpus.media import MAX_AUDIO_SAMPLES
 from aura.embeddings.errors import UnreadableSoundError
 
 Samples = NDArray[np.float32]
+
+MIN_RATE, MAX_RATE = 1_000, 1_000_000
+"""Samples per second that are taken for a sound: telephones have 8,000, bats are recorded at up to 500,000."""
+
+_MAX_FACTOR = 4_000
+"""Largest factor of a resampling filter, which has 20 times as many coefficients; nearby ratios are good enough."""
 
 
 def decode_sound(content: bytes, rate: int) -> Samples:
@@ -31,8 +38,11 @@ def decode_sound(content: bytes, rate: int) -> Samples:
         UnreadableSoundError: the bytes are no sound, hold no samples, or samples that are not finite.
     """
     try:
-        channels, own_rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, ValueError, RuntimeError) as error:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            own_rate = int(file.samplerate)
+            _check_size(own_rate, int(file.frames), int(file.channels))
+            channels = file.read(dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, ValueError, RuntimeError, TypeError, OSError) as error:
         raise UnreadableSoundError(f"cannot be decoded as a sound: {error}") from error
     if not len(channels):
         raise UnreadableSoundError("cannot be used as a sound: it has no samples")
@@ -42,11 +52,29 @@ def decode_sound(content: bytes, rate: int) -> Samples:
 
 
 def resample(samples: Samples, own_rate: int, rate: int) -> Samples:
-    """Bring samples [n] to another rate with a polyphase filter, which keeps out what the new rate cannot hold."""
+    """Bring samples [n] to another rate with a polyphase filter, which keeps out what the new rate cannot hold.
+
+    Rates without a small common ratio (44,101 to 16,000) are taken for the nearest ratio that has one: the filter would
+    have millions of coefficients, for a difference of pitch of less than one in ten thousand.
+    """
     from scipy.signal import resample_poly
 
     if own_rate == rate:
         return samples
-    common = gcd(own_rate, rate)
-    resampled: Samples = resample_poly(samples, rate // common, own_rate // common).astype(np.float32, copy=False)
+    ratio = Fraction(rate, own_rate)
+    if max(ratio.numerator, ratio.denominator) > _MAX_FACTOR:
+        ratio = ratio.limit_denominator(_MAX_FACTOR * min(own_rate, rate) // rate)
+    resampled: Samples = resample_poly(samples, ratio.numerator, ratio.denominator).astype(np.float32, copy=False)
     return resampled
+
+
+def _check_size(rate: int, frames: int, channels: int) -> None:
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise UnreadableSoundError(
+            f"cannot be used as a sound: its sampling rate is {rate} per second, expected {MIN_RATE} to {MAX_RATE}"
+        )
+    if frames * channels > MAX_AUDIO_SAMPLES:
+        raise UnreadableSoundError(
+            f"cannot be used as a sound: {frames} frames of {channels} channels are more than {MAX_AUDIO_SAMPLES} "
+            f"samples; cut it into pieces"
+        )

@@ -1,7 +1,8 @@
-"""Texts to vectors with a sentence transformer.
+"""Texts to vectors with a sentence transformer or the text side of a joint model.
 
-Belongs here: lazy loading, batches of similar length, truncation counted. Does not: where the files are
-(`aura.embeddings.weights`) and which items are new (`aura.embeddings.incremental`).
+Belongs here: texts to windows of tokens, batches of similar length, what is cut off counted. Does not: where the files
+are (`aura.embeddings.weights`), the networks (`aura.embeddings.towers`) and which items are new
+(`aura.embeddings.incremental`).
 
 Sentence-BERT: Reimers and Gurevych 2019, arXiv 1908.10084. Padding costs as much as text, so texts are sorted by their
 number of tokens and a batch is bounded by the tokens it is padded to, not by a count of texts.
@@ -9,39 +10,42 @@ number of tokens and a batch is bounded by the tokens it is padded to, not by a 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
+from aura.embeddings.chunks import MAX_CHUNKS, Chunking, pooled
 from aura.embeddings.encoder import (
     Device,
     DtypeSetting,
     Encoded,
-    Precision,
+    LongInputs,
     Progress,
     Vectors,
-    check_weights,
-    parity_holds,
-    parity_sample,
     resolve_device,
-    unit_length,
-    wanted_precision,
 )
 from aura.embeddings.errors import EncodingError
-from aura.embeddings.table import EmbeddingModel
-from aura.embeddings.weights import HUB_TIMEOUT_S, ModelFiles, locate_model
+from aura.embeddings.network import NetworkEncoder, Undo, named_settings
+from aura.embeddings.probes import texts as probe_texts
+from aura.embeddings.threads import in_threads
+from aura.embeddings.towers import SentenceTower, TextTower
+from aura.embeddings.weights import HUB_TIMEOUT_S, locate_model
 
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+"""Padded tokens in a batch: on a CPU the widest layer's output then stays in the cache of a core."""
 
-BATCH_TOKENS = 4096
-"""Padded tokens in a batch: MiniLM on two cores with AMX is fastest at 2048 to 4096 and slower from 8192 on."""
+OVERLAP_TOKENS = 32
+"""What two windows of a long text share: about two sentences."""
+
+SLAB_TEXTS = 4096
+"""Texts whose tokens are in memory at the same time, and out of which batches of similar length are formed."""
+
+MAX_TOKEN_CHARACTERS = 128
+"""Characters that a token stands for at most, on the average of a long text: what lies beyond is not even read."""
 
 
 def open_text_encoder(
@@ -51,7 +55,10 @@ def open_text_encoder(
     cache_dir: Path | None = None,
     device: Device = "auto",
     dtype: DtypeSetting = "auto",
-    batch_tokens: int = BATCH_TOKENS,
+    long_inputs: LongInputs = "chunk",
+    overlap: int = OVERLAP_TOKENS,
+    max_chunks: int = MAX_CHUNKS,
+    batch_tokens: int | None = None,
     max_tokens: int | None = None,
     hub_timeout_s: float = HUB_TIMEOUT_S,
 ) -> TextEncoder:
@@ -64,67 +71,69 @@ def open_text_encoder(
         cache_dir: Where hub models are kept; None for the hub library's own place.
         device: "auto" is CUDA if present.
         dtype: "auto" is bfloat16 where the hardware has it and its vectors agree with float32.
-        batch_tokens: Padded tokens in one batch.
-        max_tokens: Longest text in tokens; None for the model's own limit.
+        long_inputs: Whether texts beyond the limit are encoded in windows, or cut off.
+        overlap: Tokens that two windows share.
+        max_chunks: Windows of one text; the rest is cut off.
+        batch_tokens: Padded tokens in one batch; None for what suits the device.
+        max_tokens: Longest window in tokens, where it is to be shorter than the model's own limit.
         hub_timeout_s: Seconds that one request to the hub may take.
 
     Raises:
         ModelFilesError: the model is not there, or has no safetensors weights.
         HubUnavailableError: the hub does not give the model.
     """
+    if max_tokens is not None and max_tokens < 1:
+        raise ValueError(f"max_tokens is at least 1, got {max_tokens}")
     files = locate_model(name_or_path, revision=revision, cache_dir=cache_dir, hub_timeout_s=hub_timeout_s)
-    return TextEncoder(files, device=device, dtype=dtype, batch_tokens=batch_tokens, max_tokens=max_tokens)
+    chunking = Chunking(long_inputs, overlap, max_chunks)
+    return TextEncoder(
+        SentenceTower(files, device, max_tokens),
+        chunking,
+        settings=named_settings(modality="text", max_tokens=max_tokens, chunking=chunking),
+        device=device,
+        dtype=dtype,
+        batch_tokens=batch_tokens,
+    )
 
 
-class TextEncoder:
-    """A sentence transformer that is loaded when the first text comes."""
+@dataclass
+class _Windows:
+    """Texts as windows of token ids.
+
+    Attributes:
+        ids: Token ids of each window, special tokens included.
+        owners: The text of each window, counted without those that are refused.
+        own: Tokens of each window that are not in the one before.
+        truncated: Texts of which the end was cut off.
+        chunked: Texts of more than one window.
+    """
+
+    ids: list[list[int]] = field(default_factory=list)
+    owners: list[int] = field(default_factory=list)
+    own: list[int] = field(default_factory=list)
+    truncated: int = 0
+    chunked: int = 0
+
+
+class TextEncoder(NetworkEncoder):
+    """A text model that is loaded when the first text comes."""
 
     def __init__(
         self,
-        files: ModelFiles,
+        tower: TextTower,
+        chunking: Chunking,
         *,
+        settings: str,
         device: Device = "auto",
         dtype: DtypeSetting = "auto",
-        batch_tokens: int = BATCH_TOKENS,
-        max_tokens: int | None = None,
+        batch_tokens: int | None = None,
     ) -> None:
-        if batch_tokens < 1 or (max_tokens is not None and max_tokens < 1):
-            raise ValueError(f"batch_tokens and max_tokens are at least 1, got {batch_tokens} and {max_tokens}")
-        self._files = files
-        self._device = device
-        self._dtype = dtype
+        if batch_tokens is not None and batch_tokens < 1:
+            raise ValueError(f"batch_tokens is at least 1, got {batch_tokens}")
+        super().__init__(tower.files, settings, device, dtype)
+        self._tower = tower
+        self._chunking = chunking
         self._batch_tokens = batch_tokens
-        self._max_tokens = max_tokens
-        self._precision: Precision = "float32"
-        self._precision_is_settled = False
-        self._parity_cosine: float | None = None
-
-    @property
-    def name(self) -> str:
-        """What the user calls the model."""
-        return self._files.name
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of the model's files, the dtype setting and the longest text; the model is not loaded for it."""
-        return self._files.digest(f"text dtype={self._dtype} max_tokens={self._max_tokens}")
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the weights are in memory."""
-        return "_network" in self.__dict__
-
-    @property
-    def model(self) -> EmbeddingModel:
-        """Provenance; loads the model if it is not loaded yet, and is final after the first encoding."""
-        return EmbeddingModel(
-            name=self.name,
-            fingerprint=self.fingerprint,
-            revision=self._files.revision,
-            dimension=int(self._network.get_embedding_dimension() or 0),
-            dtype=self._precision,
-            parity_cosine=self._parity_cosine,
-        )
 
     def encode(self, inputs: Sequence[str], progress: Progress | None = None) -> Encoded:
         """Encode texts.
@@ -133,104 +142,124 @@ class TextEncoder:
         shares a batch with (MiniLM: a component changes by up to 2e-7 in float32 and 2e-3 in bfloat16).
 
         Args:
-            inputs: Texts; what exceeds the model's limit is cut off and counted.
-            progress: Called with (done, total) texts after each batch.
+            inputs: Texts, empty ones included; what is no valid Unicode, or has no tokens, is refused.
+            progress: Called with (done, total) texts.
 
         Raises:
             EncodingError: the model cannot be loaded or gives vectors that cannot be used.
         """
-        if not inputs:
-            return Encoded(np.empty((0, self.model.dimension), np.float32))
-        full_lengths = self._token_counts(inputs)
-        limit = self._network.max_seq_length
-        lengths = np.minimum(full_lengths, limit) if limit is not None else full_lengths
-        if not self._precision_is_settled:
-            self._settle_precision([inputs[i] for i in parity_sample(len(inputs))])
-        vectors = np.empty((len(inputs), self.model.dimension), np.float32)
-        done = 0
-        for batch in length_sorted_batches(lengths, self._batch_tokens):
-            vectors[batch] = unit_length(self._forward([inputs[i] for i in batch]), self.name)
-            done += len(batch)
-            if progress is not None:
-                progress(done, len(inputs))
-        return Encoded(vectors, tokens=int(lengths.sum()), truncated=int((full_lengths > lengths).sum()))
+        parts = [np.empty((0, self.model.dimension), np.float32)]
+        refused: dict[int, str] = {}
+        tokens = truncated = chunked = 0
+        for start in range(0, len(inputs), SLAB_TEXTS):
+            slab = inputs[start : start + SLAB_TEXTS]
+            windows, unusable = self._windows(slab)
+            refused |= {start + position: reason for position, reason in unusable.items()}
+
+            def done(count: int, before: int = start + len(unusable)) -> None:
+                if progress is not None:
+                    progress(before + count, len(inputs))
+
+            parts.append(self._encode(windows, done))
+            tokens += sum(map(len, windows.ids))
+            truncated, chunked = truncated + windows.truncated, chunked + windows.chunked
+        return Encoded(np.concatenate(parts), refused, tokens, truncated, chunked)
+
+    def _encode(self, windows: _Windows, done: Callable[[int], None]) -> Vectors:
+        """Vectors of texts; `done` is told how many of them are complete."""
+        if not windows.ids:
+            return np.empty((0, self.model.dimension), np.float32)
+        vectors = np.empty((len(windows.ids), self.model.dimension), np.float32)
+        owners = np.asarray(windows.owners)
+        missing = np.bincount(owners)
+        device = resolve_device(self._device)
+        lengths = np.array([len(ids) for ids in windows.ids], np.int64)
+
+        def take(batch: NDArray[np.int64], rows: Vectors) -> None:
+            vectors[batch] = rows
+            before = int((missing == 0).sum())
+            np.subtract.at(missing, owners[batch], 1)
+            complete = int((missing == 0).sum())
+            if complete > before:
+                done(complete)
+
+        in_threads(
+            lambda batch: self._tower.forward([windows.ids[i] for i in batch]),
+            length_sorted_batches(lengths, self._batch_tokens or BATCH_TOKENS[device]),
+            take,
+            device=device,
+        )
+        return pooled(vectors, windows.owners, windows.own, self.name)
+
+    def _windows(self, texts: Sequence[str]) -> tuple[_Windows, dict[int, str]]:
+        """Windows of the texts, and why a text has none."""
+        limit = self._tower.limit
+        before, after = self._special_tokens
+        room = None if limit is None else max(limit - len(before) - len(after), 1)
+        prompt = self._tower.prompt
+        refused = {i: reason for i, text in enumerate(texts) if (reason := _unusable(text))}
+        usable = [i for i in range(len(texts)) if i not in refused]
+        most = None if room is None else room * self._chunking.max_chunks * MAX_TOKEN_CHARACTERS
+        windows = _Windows()
+        for position, ids in zip(usable, self._token_ids([prompt + texts[i][:most] for i in usable]), strict=True):
+            if not ids and not before and not after:
+                refused[position] = "cannot be encoded: the text has no tokens"
+                continue
+            cuts = self._chunking.windows(len(ids), room, int(self._chunking.overlap))
+            owner = windows.owners[-1] + 1 if windows.owners else 0
+            windows.ids += [[*before, *ids[cut.start : cut.end], *after] for cut in cuts]
+            windows.own += [cut.own for cut in cuts]
+            windows.owners += [owner] * len(cuts)
+            windows.chunked += len(cuts) > 1
+            windows.truncated += cuts[-1].end < len(ids) or (most is not None and len(texts[position]) > most)
+        return windows, refused
+
+    def _token_ids(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
+        if not texts:
+            return []
+        tokenized = self._tower.tokenizer(
+            texts, add_special_tokens=special, return_attention_mask=False, truncation=False, verbose=False
+        )
+        ids: list[list[int]] = tokenized["input_ids"]
+        return ids
 
     @cached_property
-    def _network(self) -> SentenceTransformer:
-        import torch
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils.logging import disable_progress_bar
+    def _special_tokens(self) -> tuple[list[int], list[int]]:
+        """What the tokenizer puts before and after the tokens of a text."""
+        (plain,), (framed,) = self._token_ids(["a"]), self._token_ids(["a"], special=True)
+        for start in range(len(framed) - len(plain) + 1):
+            if plain and framed[start : start + len(plain)] == plain:
+                return framed[:start], framed[start + len(plain) :]
+        raise EncodingError(
+            f"model {self.name!r} has a tokenizer that does not keep the tokens of a text together: {plain} in {framed}"
+        )
 
-        disable_progress_bar()  # type: ignore[no-untyped-call]
-        self._check_backbone()
-        try:
-            network = SentenceTransformer(
-                str(self._files.directory),
-                device=resolve_device(self._device),
-                local_files_only=True,
-                trust_remote_code=False,
-                model_kwargs={"use_safetensors": True, "dtype": torch.float32},
-            )
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise EncodingError(f"model {self.name!r} in {self._files.directory} cannot be loaded: {error}") from error
-        if self._max_tokens is not None:
-            network.max_seq_length = self._max_tokens
-        return network.eval()
+    def _probe(self) -> Vectors:
+        windows, _ = self._windows(probe_texts())
+        vectors: list[Vectors] = []
+        batches = length_sorted_batches(np.array([len(ids) for ids in windows.ids], np.int64), BATCH_TOKENS["cpu"])
+        in_threads(
+            lambda batch: self._tower.forward([windows.ids[i] for i in batch]),
+            batches,
+            lambda _, rows: vectors.append(rows),
+            device=resolve_device(self._device),
+        )
+        return np.concatenate(vectors)
 
-    def _check_backbone(self) -> None:
-        """Load the transformer once by itself: a sentence transformer does not tell which weights were missing."""
-        import torch
-        from transformers import AutoModel
+    def _to_bfloat16(self) -> Undo:
+        return self._tower.to_bfloat16()
 
-        directory = self._files.directory / backbone_folder(self._files.directory)
-        if not (directory / "config.json").is_file():
-            return
-        try:
-            _, loading = AutoModel.from_pretrained(
-                str(directory),
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise EncodingError(f"model {self.name!r} in {directory} cannot be loaded: {error}") from error
-        check_weights(loading["missing_keys"], self.name)
-
-    def _token_counts(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        from transformers import PreTrainedTokenizerBase
-
-        tokenizer = self._network.tokenizer
-        if not isinstance(tokenizer, PreTrainedTokenizerBase):
-            raise EncodingError(f"model {self.name!r} has no transformers tokenizer, but {type(tokenizer).__name__}")
-        prompt = self._network.prompts.get(self._network.default_prompt_name or "") or ""
-        tokenized = tokenizer([prompt + text for text in texts], return_attention_mask=False, verbose=False)
-        return np.array([len(ids) for ids in tokenized["input_ids"]], np.int64)
-
-    def _settle_precision(self, sample: list[str]) -> None:
-        import torch
-
-        if wanted_precision(self._dtype, self._network.device.type) == "bfloat16":
-            reference = self._forward(sample)
-            self._network.to(torch.bfloat16)
-            holds, self._parity_cosine = parity_holds(reference, self._forward(sample), self.name)
-            if holds:
-                self._precision = "bfloat16"
-            else:
-                del self._network
-        self._precision_is_settled = True
-
-    def _forward(self, texts: list[str]) -> Vectors:
-        vectors = self._network.encode(texts, batch_size=len(texts), show_progress_bar=False, convert_to_tensor=True)
-        rows: Vectors = vectors.float().cpu().numpy()
-        return rows
+    def _rearrange(self) -> Undo | None:
+        return self._tower.rearrange()
 
 
-def backbone_folder(directory: Path) -> str:
-    """The folder of the transformer inside a sentence transformer's directory."""
-    modules = directory / "modules.json"
-    return str(json.loads(modules.read_text())[0]["path"]) if modules.is_file() else ""
+def _unusable(text: str) -> str | None:
+    """Why a text cannot be encoded; None if it can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"cannot be encoded: character {error.start} of the text is half of a surrogate pair, no valid Unicode"
+    return None
 
 
 def length_sorted_batches(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:

@@ -43,13 +43,14 @@ def test_two_runs_give_the_same_bytes(tiny_text_model):
 
 
 def test_tokens_are_counted_and_too_long_texts_too(tiny_text_model):
-    encoded = open_text_encoder(str(tiny_text_model), device="cpu").encode(["cat dog", "cat " * 50, "fish"])
+    encoder = open_text_encoder(str(tiny_text_model), device="cpu", long_inputs="truncate")
+    encoded = encoder.encode(["cat dog", "cat " * 50, "fish"])
     assert encoded.tokens == 4 + LIMIT + 3
     assert encoded.truncated == 1
 
 
 def test_a_lower_limit_truncates_earlier_and_is_another_fingerprint(tiny_text_model):
-    shorter = open_text_encoder(str(tiny_text_model), device="cpu", max_tokens=4)
+    shorter = open_text_encoder(str(tiny_text_model), device="cpu", max_tokens=4, long_inputs="truncate")
     assert shorter.encode(["cat dog fish"]).truncated == 1
     assert shorter.fingerprint != open_text_encoder(str(tiny_text_model)).fingerprint
 
