@@ -1,7 +1,7 @@
-"""A directory tree as a source: texts, web pages, tables of texts, images and sounds.
+"""A directory tree as a source: texts, web pages, tables, images, sounds and videos.
 
-Belongs here: which file is read how, labels, the choice under `max_items`. Does not: walking (`aura.corpus.tree`) and
-the file formats (`aura.corpus.text_files`, `tables`, `media`).
+Belongs here: which file is read how, labels, the choice under `max_items`. Does not: walking (`aura.corpus.tree`), the
+file formats (`aura.corpus.text_files`, `tables`, `media`, `video`), what belongs together (`groups`, `named_files`).
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from aura.corpus.rows import (
 from aura.corpus.tables import TableRow, may_name_files, read_rows
 from aura.corpus.text_files import decode, visible_text
 from aura.corpus.tree import Found, list_tree, path_inside, read_bounded
+from aura.corpus.video_items import video_item, video_rows
 
 _log = logging.getLogger(__name__)
 
 _CHECKS: dict[Kind, Callable[[bytes], None]] = {"image": check_image, "audio": check_audio}
 
 MAX_BYTES = 32 * 2**20
-"""Largest table, image or audio file in bytes."""
+"""Largest table, image, audio or video file in bytes."""
 
 
 _Named = dict[str, dict[int, tuple[NamedFile, ...]]]
@@ -46,13 +47,14 @@ _Named = dict[str, dict[int, tuple[NamedFile, ...]]]
 class DirectorySource:
     """The files under `root`.
 
-    A file's uri is its relative path, a table row's is "file#row"; the label is the first sub-directory, or what the
-    column "label" of a table says. `max_bytes` bounds binary and table files, `max_text_bytes` text files and the text
-    of a row.
+    A file's uri is its relative path, a table row's is "file#row", a video's items' are "file#frame=1.500" (the time in
+    seconds) and "file#audio"; the label is the first sub-directory, or what the column "label" of a table says.
+    `max_bytes` bounds binary and table files, `max_text_bytes` text files and the text of a row.
 
     Files of one directory that share their stem but not their kind are about the same thing; their group is their uri
     without suffix. A row of a table that names files is about one thing as well: its text and the files have the group
-    "file#row", and its label if it has one. An item without partners has no group.
+    "file#row", and its label if it has one. The items of a video without partners have its uri as their group, and any
+    other item without partners has none.
 
     `max_items` keeps that many usable items. Files are visited in the order of a hash of their uri without suffix until
     there are enough, and the files that a table names together with the row that names them. So partners are chosen
@@ -98,18 +100,22 @@ class DirectorySource:
         return CorpusManifest.from_rows(self.name, settle_groups(sorted(rows, key=lambda row: file_uri(row.uri))))
 
     def read(self, uri: str, item_id: str) -> bytes:
-        """The bytes of an image or audio file, if they are still those that the manifest lists.
+        """The bytes of an image or sound, if they are still those that the manifest lists.
 
         Raises:
             PathOutsideCorpusError: the path leads out of the root.
             TextItemError: the uri is a text item's.
             ItemChangedError: the file is gone, unreadable or has another content.
         """
-        path = path_inside(self.root, uri)
-        if modality_of(uri) == "text" or "#" in uri:
+        file, mark, fragment = uri.partition("#")
+        path = path_inside(self.root, file)
+        of_video = kind_of(file) == "video"
+        if modality_of(file) == "text" or (mark and not of_video):
             raise TextItemError(f"{uri!r} of source {self.name!r} is text: take it from the manifest's column 'text'")
         try:
             content = read_bounded(path, self.max_bytes)
+            if of_video:
+                content = video_item(content, fragment)
         except SetAsideError as error:
             raise ItemChangedError(f"{uri!r} of source {self.name!r} is gone ({error}); scan it again") from error
         if content_id(content) != item_id:
@@ -153,7 +159,10 @@ class DirectorySource:
         if kind is None:
             suffix = suffix_of(file.uri)
             raise SetAsideError(f"unsupported suffix {suffix}" if suffix else "unsupported: no suffix")
-        yield self._text(file) if kind == "text" else self._binary(file, kind)
+        if kind == "video":
+            yield from video_rows(file.uri, _content(file, self.max_bytes), _label(file.uri))
+        else:
+            yield self._text(file) if kind == "text" else self._binary(file, kind)
 
     def _text(self, file: Found) -> ManifestRow:
         text = decode(_content(file, self.max_text_bytes))

@@ -6,8 +6,8 @@ that name files (`aura.corpus.named_files`).
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -20,18 +20,25 @@ def stem_group(uri: str) -> str:
     return str(PurePosixPath(uri).with_suffix(""))
 
 
-def settle_groups(rows: Sequence[ManifestRow]) -> Iterable[ManifestRow]:
+def settle_groups(rows: Sequence[ManifestRow]) -> Iterator[ManifestRow]:
     """The rows with every group that has no partners in it taken away.
 
     Files that share a stem are partners if usable items have come from files of at least two kinds, so that two
-    photographs of one name are not; the items of one row of a table ("file#row") if there are at least two of them.
+    photographs of one name are not; the items of one row of a table ("file#row") if there are at least two of them. The
+    items of a video without partners are a group by themselves, called by its uri.
     """
     members: dict[str, list[ManifestRow]] = defaultdict(list)
     for row in rows:
         if row.group is not None and row.reason is None:
             members[row.group].append(row)
     together = {group for group, items in members.items() if _are_partners(group, items)}
-    return (row if row.group is None or row.group in together else replace(row, group=None) for row in rows)
+    items_of_file = Counter(file_uri(row.uri) for items in members.values() for row in items)
+    for row in rows:
+        if row.group is None or row.group in together:
+            yield row
+        else:
+            is_video = kind_of(row.uri) == "video" and items_of_file[file_uri(row.uri)] > 1
+            yield replace(row, group=file_uri(row.uri) if is_video else None)
 
 
 def _are_partners(group: str, items: list[ManifestRow]) -> bool:

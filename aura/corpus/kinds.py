@@ -10,13 +10,14 @@ from typing import Literal
 
 from aura.corpus.rows import Modality
 
-Kind = Literal["text", "table", "image", "audio"]
+Kind = Literal["text", "table", "image", "audio", "video"]
 
 _SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "text": (".txt", ".md", ".html"),
     "table": (".jsonl", ".csv", ".parquet"),
     "image": (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
     "audio": (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus"),
+    "video": (".mp4", ".mkv", ".webm", ".mov", ".avi"),
 }
 _KINDS: dict[str, Kind] = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes}
 _MODALITIES: dict[Kind, Modality] = {"text": "text", "table": "text", "image": "image", "audio": "audio"}
@@ -38,6 +39,6 @@ def kind_of(uri: str) -> Kind | None:
 
 
 def modality_of(uri: str) -> Modality | None:
-    """The modality of what such a file holds, None if that is not known from its name."""
+    """The modality of what such a file holds, None if it may be of several or is unknown."""
     kind = kind_of(uri)
     return None if kind is None else _MODALITIES.get(kind)

@@ -30,8 +30,8 @@ class ManifestRow:
     """One item of a source, or one thing that was set aside.
 
     `item_id` is blake2b-128 (RFC 7693) of the content in hex, None if set aside; `size` is in bytes, None if unknown;
-    `modality` is None only for things of an unsupported kind; `reason` is None for usable items; `group` names the
-    thing that several items are about, None for an item on its own.
+    `modality` is None for things of an unsupported kind and for videos as a whole; `reason` is None for usable items;
+    `group` names the thing that several items are about, None for an item on its own.
     """
 
     uri: str
