@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -32,7 +32,7 @@ from aura.embeddings.encoder import (
     unit_length,
 )
 from aura.embeddings.errors import EncodingError, UnreadableImageError
-from aura.embeddings.network import LOADING_ERRORS, NetworkEncoder, PretrainedNetwork, Undo, to_bfloat16
+from aura.embeddings.network import LOADING_ERRORS, NetworkEncoder, PretrainedNetwork, Undo, in_brief, to_bfloat16
 from aura.embeddings.probes import images as probe_images
 from aura.embeddings.threads import in_threads
 from aura.embeddings.weights import HUB_TIMEOUT_S, locate_model
@@ -50,6 +50,9 @@ MAX_PIXELS = 1 << 27
 
 MAX_ASPECT = 256
 """Longest side over shortest: a model that keeps the ratio would make an image of 224 by 57,344 pixels of it first."""
+
+_INPUTS = ("pixel_values", "pixel_attention_mask", "spatial_shapes")
+"""What image processors give and models take; the last two come with images of their own shapes (SigLIP 2)."""
 
 
 def open_image_encoder(
@@ -148,7 +151,7 @@ class ImageEncoder(NetworkEncoder):
             )
         except LOADING_ERRORS as error:
             raise EncodingError(
-                f"model {self.name!r} has no image processor that can be loaded from {directory}: {error}; name a "
+                f"model {self.name!r} has no image processor that can be loaded from {directory}: {in_brief(error)}; name a "
                 f"vision model, such as CLIP, SigLIP or ViT, in a directory that holds its preprocessor_config.json"
             ) from error
         return cast("BaseImageProcessor", processor)
@@ -174,12 +177,10 @@ class ImageEncoder(NetworkEncoder):
     def _forward(self, images: Sequence[Image.Image]) -> Vectors:
         parameter = next(self._tower.parameters())
         try:
-            pixels = self._processor(images=list(images), return_tensors="pt")["pixel_values"]
-            vectors = image_vectors(
-                self._pretrained.network,
-                pixels.to(parameter.device, parameter.dtype),
-                has_pooler=self._pretrained.has_pooler,
-            )
+            processed = self._processor(images=list(images), return_tensors="pt")
+            inputs = {name: processed[name] for name in _INPUTS if name in processed}
+            inputs = {name: _placed(tensor, parameter) for name, tensor in inputs.items()}
+            vectors = image_vectors(self._pretrained.network, inputs, has_pooler=self._pretrained.has_pooler)
         except (KeyError, TypeError, AttributeError) as error:
             raise EncodingError(
                 f"model {self.name!r} ({type(self._pretrained.network).__name__}) does not encode images: {error!r}; "
@@ -218,6 +219,10 @@ def decode_image(content: bytes) -> Image.Image:
         raise UnreadableImageError(f"cannot be decoded as an image: {error}") from error
 
 
+def _placed(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return tensor.to(like.device, like.dtype) if tensor.is_floating_point() else tensor.to(like.device)
+
+
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise UnreadableImageError(
@@ -251,19 +256,19 @@ def _decoded(inputs: Sequence[bytes], positions: range) -> tuple[list[Image.Imag
     return images, unreadable
 
 
-def image_vectors(network: PreTrainedModel, pixels: torch.Tensor, *, has_pooler: bool) -> torch.Tensor:
+def image_vectors(network: PreTrainedModel, inputs: Mapping[str, torch.Tensor], *, has_pooler: bool) -> torch.Tensor:
     """The vector that a vision model gives an image.
 
     Args:
         network: A model of `transformers`.
-        pixels: [n, channels, height, width], as its image processor gives them.
+        inputs: What its image processor gives for n images.
         has_pooler: Whether the checkpoint came with the weights of the pooling layer.
 
     Returns:
         [n, d]: the projected features of a joint model, else the pooled output, else the first token's hidden state.
     """
     project: Callable[..., BaseModelOutputWithPooling] = getattr(network, "get_image_features", network)
-    output = project(pixel_values=pixels)
+    output = project(**inputs)
     # A model whose output has no such field has no pooling layer.
     pooled: torch.Tensor | None = getattr(output, "pooler_output", None)
     if pooled is not None and has_pooler:

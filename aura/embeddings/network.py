@@ -40,6 +40,8 @@ Undo = Callable[[], None]
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
 """What the loading libraries raise for files that are damaged, or of another kind of model."""
 
+MESSAGE_CHARACTERS = 240
+
 MIN_REARRANGED = 0.99999
 """Smallest cosine between a network and its rearranged form in the same arithmetic."""
 
@@ -110,8 +112,14 @@ def load_network(directory: Path, name: str) -> tuple[PreTrainedModel, bool]:
             output_loading_info=True,
         )
     except LOADING_ERRORS as error:
-        raise EncodingError(f"model {name!r} in {directory} cannot be loaded: {error}") from error
+        raise EncodingError(f"model {name!r} in {directory} cannot be loaded: {in_brief(error)}") from error
     return network.eval(), check_weights(loading["missing_keys"], name)
+
+
+def in_brief(error: Exception) -> str:
+    """The beginning of a library's message: some list every model that there is."""
+    message = " ".join(str(error).split()) or type(error).__name__
+    return message if len(message) <= MESSAGE_CHARACTERS else f"{message[:MESSAGE_CHARACTERS]}..."
 
 
 def to_bfloat16(module: torch.nn.Module) -> Undo:

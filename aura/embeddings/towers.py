@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from aura.embeddings.encoder import Device, Vectors, resolve_device
 from aura.embeddings.errors import EncodingError
-from aura.embeddings.network import LOADING_ERRORS, PretrainedNetwork, Undo, load_network, to_bfloat16
+from aura.embeddings.network import LOADING_ERRORS, PretrainedNetwork, Undo, in_brief, load_network, to_bfloat16
 from aura.embeddings.packed import PackedBert, is_packable
 from aura.embeddings.weights import ModelFiles
 
@@ -116,7 +116,9 @@ class SentenceTower(TextTower):
                 model_kwargs={"use_safetensors": True, "dtype": torch.float32},
             )
         except LOADING_ERRORS as error:
-            raise EncodingError(f"model {self.files.name!r} in {directory} cannot be loaded: {error}") from error
+            raise EncodingError(
+                f"model {self.files.name!r} in {directory} cannot be loaded: {in_brief(error)}"
+            ) from error
         return network.eval()
 
     def to_bfloat16(self) -> Undo:
@@ -182,7 +184,7 @@ class JointTextTower(TextTower):
             tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
         except LOADING_ERRORS as error:
             raise EncodingError(
-                f"model {self.files.name!r} has no tokenizer that can be loaded from {directory}: {error}; save the "
+                f"model {self.files.name!r} has no tokenizer that can be loaded from {directory}: {in_brief(error)}; save the "
                 f"model's processor there"
             ) from error
         return cast("PreTrainedTokenizerBase", tokenizer)

@@ -1,7 +1,7 @@
 """Where a model's files are and what they are, found without loading a deep-learning library.
 
 Belongs here: hub name, directory or package to a directory of files; refusal of anything but safetensors; the digest.
-Does not: loading the weights (`aura.embeddings.text`, `aura.embeddings.image`).
+Does not: loading the weights (`aura.embeddings.network`, `aura.embeddings.towers`).
 
 Weights in pickle files can run code when they are loaded, so a directory without safetensors is refused before any
 library gets to see it.
@@ -145,7 +145,8 @@ def _from_hub(name: str, revision: str | None, cache_dir: Path | None, timeout_s
         raise HubUnavailableError(
             f"model {name!r}{at} is neither a directory on this machine nor in the local cache, and the hub did not "
             f"give it ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no details'}); name a "
-            f"directory that holds the model, or {PACKAGED_MINILM!r} for the packaged text model"
+            f"directory that holds the model: elsewhere, `hf download {name} --local-dir DIR` makes one; for texts, "
+            f"{PACKAGED_MINILM!r} is packaged and needs no hub"
         ) from error
 
 
