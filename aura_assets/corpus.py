@@ -10,7 +10,7 @@ from pydantic import Field
 from aura.corpus.manifest import CorpusManifest
 from aura.corpus.plots import plot_labels
 from aura.corpus.registry import SourceRegistry
-from aura.corpus.sources import Limits, Source, open_source
+from aura.corpus.sources import Source, SourceOptions, open_source
 from aura.events.batches import OffsetRange
 from aura.events.scan import read_range
 from aura.graph.lineage import source_items
@@ -38,9 +38,11 @@ class ManifestRequest(dg.Config):
 
 
 def watched_source(name: str, registry: SourceRegistry, settings: Settings) -> Source:
-    """The registered source of this name, with the configured limits."""
-    limits = Limits(file_bytes=int(settings.corpus.max_file_bytes), text_bytes=int(settings.corpus.max_text_bytes))
-    return open_source(registry.get(name), limits)
+    """The registered source of this name, with the configured options."""
+    options = SourceOptions(
+        file_bytes=int(settings.corpus.max_file_bytes), text_bytes=int(settings.corpus.max_text_bytes)
+    )
+    return open_source(registry.get(name), options)
 
 
 @aura_asset(group="corpus", kinds={"arrow", "python"}, checks=MANIFEST, settings=("corpus",), deps=("corpus_items",))

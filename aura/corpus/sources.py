@@ -84,29 +84,31 @@ class SourceSpec:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Sizes above which a file of a directory is set aside.
+class SourceOptions:
+    """What holds for all sources, whichever is opened.
 
     Attributes:
-        file_bytes: Largest table, image or audio file in bytes.
+        file_bytes: Largest table, image, audio or video file of a directory in bytes; a larger one is set aside.
         text_bytes: Largest text file, and largest text of a table's row, in bytes.
+        spoken_digits: Directory with the recordings of the digits source, None for none.
     """
 
     file_bytes: int = MAX_BYTES
     text_bytes: int = MAX_TEXT_BYTES
+    spoken_digits: Path | None = None
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_OPTIONS = SourceOptions()
 
 
-def open_source(spec: SourceSpec, limits: Limits = DEFAULT_LIMITS) -> Source:
+def open_source(spec: SourceSpec, options: SourceOptions = DEFAULT_OPTIONS) -> Source:
     """The source that `spec` describes; nothing is read yet."""
     if spec.kind == "digits":
-        return DigitsSource(spec.name, spec.max_items)
+        return DigitsSource(spec.name, spec.max_items, options.spoken_digits)
     if spec.kind == "python-docs":
         return PythonDocsSource(spec.name, spec.max_items)
     if spec.kind == "directory":
         if spec.path is None:
             raise SourceSpecError(f"source {spec.name!r} of kind 'directory' needs the path of its root")
-        return DirectorySource(spec.name, spec.path, spec.max_items, limits.file_bytes, limits.text_bytes)
+        return DirectorySource(spec.name, spec.path, spec.max_items, options.file_bytes, options.text_bytes)
     assert_never(spec.kind)

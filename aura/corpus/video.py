@@ -153,7 +153,7 @@ def _opened(content: bytes) -> Iterator[InputContainer]:
         ) as container:
             yield container
     except (av.FFmpegError, ValueError, ArithmeticError, LookupError, TypeError, MemoryError) as error:
-        raise SetAsideError(f"undecodable: broken video ({error})") from error
+        raise SetAsideError(f"undecodable: broken video ({getattr(error, 'strerror', error)})") from error
 
 
 def _refuse(url: str, *_: object) -> None:

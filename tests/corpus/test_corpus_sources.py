@@ -10,7 +10,7 @@ from aura.corpus.digits import DigitsSource
 from aura.corpus.directory import DirectorySource
 from aura.corpus.errors import SourceSpecError
 from aura.corpus.python_docs import PythonDocsSource
-from aura.corpus.sources import SourceSpec, open_source
+from aura.corpus.sources import SourceOptions, SourceSpec, open_source
 
 
 @pytest.mark.parametrize("name", ["a", "0", "my-corpus_2.v1"])
@@ -39,6 +39,14 @@ def test_each_kind_opens_its_source_with_its_name_and_bound(tmp_path):
     assert open_source(SourceSpec("d", "digits", max_items=5)) == DigitsSource("d", 5)
     assert open_source(SourceSpec("p", "python-docs", max_items=5)) == PythonDocsSource("p", 5)
     assert open_source(SourceSpec("t", "directory", tmp_path, 5)) == DirectorySource("t", tmp_path, 5)
+
+
+def test_the_options_reach_the_source_that_they_are_for(tmp_path):
+    options = SourceOptions(file_bytes=1_000, text_bytes=100, spoken_digits=tmp_path)
+    assert open_source(SourceSpec("d", "digits"), options) == DigitsSource("d", None, tmp_path)
+    assert open_source(SourceSpec("t", "directory", tmp_path), options) == DirectorySource(
+        "t", tmp_path, None, 1_000, 100
+    )
 
 
 def test_the_manifest_carries_the_name_of_the_source(tmp_path):
