@@ -69,7 +69,7 @@ def backbone_of(architecture: str, words: int) -> torch.nn.Module:
     return networks[architecture](configs[architecture](**options, **SIZE))
 
 
-def word_tokenizer(*, before: str | None = "[CLS]", after: str = "[SEP]", limit: int = LIMIT):  # noqa: ANN201
+def word_tokenizer(*, before: str | None = "[CLS]", after: str = "[SEP]", limit: int = LIMIT):
     """One token a word; the last id is that of `after`, where there is no `before`, as CLIP's text side wants it."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
