@@ -151,8 +151,8 @@ class ImageEncoder(NetworkEncoder):
             )
         except LOADING_ERRORS as error:
             raise EncodingError(
-                f"model {self.name!r} has no image processor that can be loaded from {directory}: {in_brief(error)}; name a "
-                f"vision model, such as CLIP, SigLIP or ViT, in a directory that holds its preprocessor_config.json"
+                f"model {self.name!r} has no image processor that can be loaded from {directory}: {in_brief(error)}; "
+                f"name a vision model, such as CLIP, SigLIP or ViT, in a directory that holds its processor"
             ) from error
         return cast("BaseImageProcessor", processor)
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 TokenIds = Sequence[int]
 
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "whitespacetokenizer_config.json")
+
 JOINT_TEXT_TOKENS = 512
 """Longest text of a joint model that does not say its own limit."""
 
@@ -107,6 +109,7 @@ class SentenceTower(TextTower):
         if (backbone / "config.json").is_file():
             # A sentence transformer does not tell which weights were missing.
             load_network(backbone, self.files.name)
+        check_tokenizer(self.files)
         try:
             network = SentenceTransformer(
                 str(directory),
@@ -180,12 +183,13 @@ class JointTextTower(TextTower):
         from transformers import AutoTokenizer
 
         directory = self.files.directory
+        check_tokenizer(self.files)
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
         except LOADING_ERRORS as error:
             raise EncodingError(
-                f"model {self.files.name!r} has no tokenizer that can be loaded from {directory}: {in_brief(error)}; save the "
-                f"model's processor there"
+                f"model {self.files.name!r} has no tokenizer that can be loaded from {directory}: {in_brief(error)}; "
+                f"save the model's processor there"
             ) from error
         return cast("PreTrainedTokenizerBase", tokenizer)
 
@@ -212,6 +216,19 @@ class JointTextTower(TextTower):
     def to_bfloat16(self) -> Undo:
         """Convert the text side; the other sides stay as they are."""
         return to_bfloat16(self._shared.tower("text_"))
+
+
+def check_tokenizer(files: ModelFiles) -> None:
+    """Refuse a model without a vocabulary, in whose place the loading library would invent an empty one.
+
+    Raises:
+        EncodingError: no file of a tokenizer is there.
+    """
+    if not any(path.is_file() for name in _VOCABULARIES for path in files.directory.rglob(name)):
+        raise EncodingError(
+            f"model {files.name!r} has no tokenizer in {files.directory} (none of {', '.join(_VOCABULARIES)}); save "
+            f"the model's tokenizer or processor there, or name a text model"
+        )
 
 
 def padded(

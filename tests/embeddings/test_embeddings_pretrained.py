@@ -116,10 +116,10 @@ def test_a_modality_that_the_model_lacks_is_an_error_that_names_both(clip):
 
 
 def test_a_model_that_joins_nothing_is_refused_with_those_that_do(tmp_path):
-    with pytest.raises(ModelFilesError, match="'bert' and joins no modalities.*clip, siglip, siglip2, clap"):
+    with pytest.raises(ModelFilesError, match=r"'bert' and joins no modalities.*clip, siglip, siglip2, clap"):
         space_of(save_text_model(tmp_path / "bert", seed=1))
 
 
 def test_a_joint_model_without_its_tokenizer_is_an_error_with_the_remedy(tiny_clip):
-    with pytest.raises(EncodingError, match="no tokenizer.*processor"):
+    with pytest.raises(EncodingError, match=r"no tokenizer.*processor"):
         space_of(tiny_clip).encoder("text").encode(TEXTS)

@@ -85,13 +85,17 @@ def test_an_absurd_sampling_rate_is_refused_with_the_limits(rate):
 
 
 def test_a_file_that_claims_hours_of_sound_is_refused_before_it_is_decoded():
+    content = bytearray(sound_file(tone(), kind="FLAC"))
+    # The number of samples is the last 36 bits before the checksum in the first block.
+    content[21] |= 0x0F
     with pytest.raises(UnreadableSoundError, match="cut it into pieces"):
-        decode_sound(sound_file(np.zeros(2**28 + 1, np.int8), subtype="PCM_U8"), 8000)
+        decode_sound(bytes(content), 8000)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"no sound", sound_file(tone())[:30], b"\x00" * 5000, b"RIFF\xff\xff\xff\xffWAVE"]
-)
+NO_SOUNDS = [b"", b"no sound", sound_file(tone())[:30], b"\x00" * 5000, b"RIFF\xff\xff\xff\xffWAVE"]
+
+
+@pytest.mark.parametrize("content", NO_SOUNDS)
 def test_what_is_no_sound_is_refused(content):
     with pytest.raises(UnreadableSoundError, match="sound"):
         decode_sound(content, 8000)
