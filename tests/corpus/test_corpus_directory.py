@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import tempfile
 import zipfile
@@ -86,6 +87,12 @@ def test_every_supported_kind_of_file_is_listed_in_the_order_of_uris(tmp_path):
     Image.new("RGB", (8, 8), "red").save(tmp_path / "images" / "c.jpeg")
     soundfile.write(tmp_path / "sound.wav", np.zeros(100), 8_000)
     soundfile.write(tmp_path / "sound.flac", np.zeros(100), 8_000)
+    for name in ("d.webp", "e.gif", "f.bmp", "g.tif", "h.tiff"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "images" / name)
+    for name, subtype in (("a.mp3", None), ("b.ogg", "VORBIS"), ("c.opus", "OPUS"), ("d.oga", "VORBIS")):
+        kind = "MP3" if name == "a.mp3" else "OGG"
+        (tmp_path / "sounds").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "sounds" / name, np.zeros(4_800), 48_000, format=kind, subtype=subtype)
 
     manifest = scan(tmp_path)
 
@@ -93,6 +100,7 @@ def test_every_supported_kind_of_file_is_listed_in_the_order_of_uris(tmp_path):
         ("images/a.png", "image", "images", None),
         ("images/b.jpg", "image", "images", None),
         ("images/c.jpeg", "image", "images", None),
+        *((f"images/{name}", "image", "images", None) for name in ("d.webp", "e.gif", "f.bmp", "g.tif", "h.tiff")),
         ("notes/a.md", "text", "notes", "# heading"),
         ("notes/b.txt", "text", "notes", "plain"),
         ("page.HTML", "text", None, "seen"),
@@ -101,6 +109,7 @@ def test_every_supported_kind_of_file_is_listed_in_the_order_of_uris(tmp_path):
         ("rows.parquet#0", "text", None, "from parquet"),
         ("sound.flac", "audio", None, None),
         ("sound.wav", "audio", None, None),
+        *((f"sounds/{name}", "audio", "sounds", None) for name in ("a.mp3", "b.ogg", "c.opus", "d.oga")),
     ]
     assert manifest.set_aside().num_rows == 0
 
@@ -183,6 +192,53 @@ def test_a_root_that_cannot_be_read_is_an_error_and_not_an_empty_corpus(shared_r
     (tmp_path / "file").touch()
     with pytest.raises(CorpusRootError, match="is not a directory"):
         scan(tmp_path / "file")
+
+
+TEXTS = [
+    "Zażółć gęślą jaźń, Œuvre, İstanbul, ẞ",
+    "Съешь же ещё этих мягких французских булок",
+    "你好 世界。こんにちは世界。안녕하세요 세계",
+    "مرحبا بالعالم \u200f שלום עולם",
+    "नमस्ते दुनिया สวัสดีชาวโลก",
+    "👩🏽\u200d🚀 🏳️\u200d🌈 🇺🇳 1️⃣ \U0001d518 \U0001f9ff",
+    "e\u0301 is not é, and \u2126 is not Ω",
+    "z̷̢̛a̸l̴g̵o̶ " + "\u0301" * 500,
+    "\u2028 \u2029 \x85 \x0b \x1b[31m \x7f \ufffe \ufeff",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_in_any_language_is_kept_as_it_stands(tmp_path, text):
+    (tmp_path / "plain.txt").write_bytes(text.encode())
+    (tmp_path / "bom.md").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    (tmp_path / "rows.jsonl").write_bytes(json.dumps({"text": text, "label": text}, ensure_ascii=False).encode())
+    (tmp_path / "escaped.jsonl").write_text(json.dumps({"text": text, "label": text}))
+    pq.write_table(pa.table({"text": [text], "label": [text]}), tmp_path / "rows.parquet")
+    manifest = scan(tmp_path)
+    assert manifest.set_aside().num_rows == 0
+    assert manifest.table["text"].to_pylist() == [text] * 5
+    assert set(manifest.table["item_id"].to_pylist()) == {content_id(text.encode())}
+    assert set(manifest.table["label"].to_pylist()) == {None, text}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "ü".encode("utf-16"),
+        "ü".encode("utf-32"),
+        "日本".encode("shift_jis"),
+        "日本".encode("gb18030"),
+        "булка".encode("koi8-r"),
+        "日本".encode()[:-1],
+        b"\xc0\xaf",
+        b"\xed\xa0\x80",
+        b"\xf4\x90\x80\x80",
+    ],
+)
+@pytest.mark.parametrize("name", ["a.txt", "a.html", "a.csv", "a.jsonl"])
+def test_a_text_in_another_or_a_broken_encoding_is_undecodable(tmp_path, content, name):
+    (tmp_path / name).write_bytes(content)
+    assert reasons(scan(tmp_path))[name].startswith("undecodable: ")
 
 
 def test_one_row_of_a_table_that_is_too_long_or_empty_is_set_aside_alone(tmp_path):

@@ -104,11 +104,23 @@ def test_the_frame_is_the_one_on_the_screen_at_that_time_and_the_same_every_time
     assert video_frames(content) == frames
 
 
-@pytest.mark.parametrize("entries", ["4", "1000"])
-def test_entering_in_the_middle_gives_the_pixels_of_decoding_from_the_start(entries):
+@pytest.mark.parametrize(
+    ("container", "codec", "options"),
+    [
+        ("mp4", "libx264", {"g": "4"}),
+        ("mp4", "libx264", {"g": "1000", "sc_threshold": "0"}),
+        ("mp4", "libx264", {"x264-params": "open-gop=1:keyint=25:bframes=3:scenecut=0"}),
+        ("mp4", "libx264", {"x264-params": "intra-refresh=1:keyint=25:bframes=0"}),
+        ("mp4", "libx265", {"x265-params": "open-gop=1:keyint=25:bframes=4:scenecut=0:log-level=none"}),
+        ("webm", "libvpx-vp9", {"g": "25", "lag-in-frames": "16", "auto-alt-ref": "1"}),
+        ("matroska", "libsvtav1", {"g": "25"}),
+        ("avi", "mpeg4", {"g": "12", "bf": "2"}),
+    ],
+)
+def test_entering_in_the_middle_gives_the_pixels_of_decoding_from_the_start(container, codec, options):
     import av
 
-    content = video(frames=200, options={"g": entries, "sc_threshold": "0"})
+    content = video(container, codec, None, frames=200, options=options)
     with av.open(io.BytesIO(content)) as whole:
         shown = {round(frame.pts * frame.time_base * 1000): frame for frame in whole.decode(video=0)}
         expected = {time: shown[time].to_ndarray(format="rgb24") for time in shown}
