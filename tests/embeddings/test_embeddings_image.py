@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
+from embeddings_tiny_models import save_whisper
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from aura.embeddings.encoder import MIN_PARITY
-from aura.embeddings.errors import EncodingError
-from aura.embeddings.image import open_image_encoder
+from aura.embeddings.errors import EncodingError, UnreadableImageError
+from aura.embeddings.image import decode_image, open_image_encoder
 
 
 def picture(seed: int, image_format: str = "PNG", mode: str = "RGB") -> bytes:
@@ -96,6 +102,108 @@ def test_bfloat16_settles_on_what_its_parity_allows(tiny_clip):
     vectors = encoder.encode([picture(seed) for seed in range(6)]).vectors
     assert (encoder.model.dtype == "bfloat16") == (encoder.model.parity_cosine >= MIN_PARITY)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-6)
+
+
+def saved(image: Image.Image, image_format: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=image_format, **options)
+    return buffer.getvalue()
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+PALETTE = Image.fromarray(NOISE).convert("P")
+KINDS = {
+    "16-bit grey": saved(Image.fromarray(NOISE[:, :, 0].astype(np.uint16) * 257)),
+    "grey": saved(Image.fromarray(NOISE[:, :, 0])),
+    "grey with alpha": saved(Image.fromarray(NOISE[:, :, 0]).convert("LA")),
+    "one bit": saved(Image.fromarray(NOISE[:, :, 0]).convert("1")),
+    "palette with transparency": saved(PALETTE, transparency=3),
+    "palette with transparencies": saved(PALETTE, transparency=bytes(range(256))),
+    "CMYK": saved(Image.fromarray(NOISE).convert("CMYK"), "JPEG"),
+    "float": saved(Image.fromarray(NOISE[:, :, 0].astype(np.float32) / 255), "TIFF"),
+    "one pixel": saved(Image.new("RGB", (1, 1), (200, 10, 10))),
+    "one row": saved(Image.new("RGB", (200, 1), (200, 10, 10))),
+    "one column": saved(Image.new("L", (1, 200))),
+    "animated": saved(
+        Image.fromarray(NOISE), "GIF", save_all=True, append_images=[Image.fromarray(255 - NOISE)], duration=10
+    ),
+    "WebP": saved(Image.fromarray(NOISE), "WEBP"),
+    "large": saved(Image.new("RGB", (3000, 2000), (10, 200, 10)), "JPEG"),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("model", ["tiny_clip", "tiny_vit"])
+def test_images_of_every_kind_have_vectors(model, request):
+    encoder = open_image_encoder(str(request.getfixturevalue(model)), device="cpu", dtype="float32")
+    encoded = encoder.encode(list(KINDS.values()))
+    assert encoded.refused == {}
+    assert np.allclose(np.linalg.norm(encoded.vectors, axis=1), 1.0, atol=1e-5)
+
+
+def test_sixteen_bits_show_the_same_picture_as_eight():
+    eight, sixteen = (np.asarray(decode_image(KINDS[kind])) for kind in ("grey", "16-bit grey"))
+    assert np.abs(eight.astype(int) - sixteen.astype(int)).max() <= 1
+
+
+def test_of_an_animation_the_first_frame_counts():
+    first = decode_image(KINDS["animated"])
+    assert np.abs(np.asarray(first).astype(int) - NOISE).mean() < 30
+
+
+def claimed_size(width: int, height: int) -> bytes:
+    """A PNG of one pixel whose header claims another size."""
+    content = bytearray(saved(Image.new("L", (1, 1))))
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+@pytest.mark.parametrize("size", [(50_000, 50_000), (16_000, 12_000)])
+def test_a_decompression_bomb_is_refused_with_the_limit(size, tiny_clip):
+    encoded = open_image_encoder(str(tiny_clip), device="cpu", dtype="float32").encode(
+        [claimed_size(*size), picture(0)]
+    )
+    assert list(encoded.refused) == [0]
+    assert "pixels" in encoded.refused[0]
+    assert len(encoded.vectors) == 1
+
+
+def test_an_image_that_is_hardly_one_is_refused_with_the_ratio(tiny_clip):
+    sliver = saved(Image.new("L", (10_000, 2)))
+    encoded = open_image_encoder(str(tiny_clip), device="cpu", dtype="float32").encode([sliver])
+    assert "10000 x 2" in encoded.refused[0]
+    assert encoded.vectors.shape == (0, 16)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(sorted(KINDS)), st.data())
+def test_a_damaged_image_is_decoded_or_unreadable_and_never_anything_else(kind, data):
+    content = bytearray(KINDS[kind])
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, min(len(content), 400) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(UnreadableImageError):
+        assert decode_image(bytes(content[: data.draw(st.integers(1, len(content)))])).mode == "RGB"
+
+
+def test_bytes_do_not_depend_on_the_number_of_threads(tiny_vit):
+    contents = [picture(seed) for seed in range(9)]
+    before = torch.get_num_threads()
+    found = set()
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            encoder = open_image_encoder(str(tiny_vit), device="cpu", batch_images=2)
+            found.add(encoder.encode(contents).vectors.tobytes())
+    finally:
+        torch.set_num_threads(before)
+    assert len(found) == 1
+
+
+def test_an_audio_model_is_an_error_with_the_remedy(tmp_path):
+    with pytest.raises(EncodingError, match="such as CLIP") as caught:
+        open_image_encoder(str(save_whisper(tmp_path / "whisper")), device="cpu").encode([picture(0)])
+    assert len(str(caught.value)) < 800
 
 
 def test_a_model_without_an_image_processor_is_an_error_that_names_it(tiny_text_model):

@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from embeddings_tiny_models import LIMIT, WORDS
-from hypothesis import given
+from embeddings_tiny_models import LIMIT, WORDS, save_text_model
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aura.embeddings.encoder import MIN_PARITY
@@ -164,6 +164,164 @@ def test_batches_hold_every_input_once_and_stay_within_the_bound(lengths, bound)
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= bound or not lengths[batch[0]]
     longest = [max(lengths[i] for i in batch) for batch in batches]
     assert longest == sorted(longest, reverse=True)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "xlm-roberta", "distilbert", "mpnet"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "lasttoken"])
+def test_packed_or_not_a_backbone_gives_what_the_library_gives(architecture, pooling, tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    directory = save_text_model(tmp_path / architecture, seed=5, architecture=architecture, pooling=pooling)
+    texts = some_texts(40, seed=3)
+    encoder = open_text_encoder(str(directory), device="cpu", dtype="float32", batch_tokens=100)
+    vectors = encoder.encode(texts).vectors
+    expected = SentenceTransformer(str(directory), device="cpu").encode(texts, normalize_embeddings=True)
+    assert (encoder._tower._packed is not None) == (architecture in ("bert", "roberta", "xlm-roberta"))
+    assert (vectors * expected).sum(axis=1).min() >= 0.9999
+    assert np.abs(vectors - expected).max() < 1e-5
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "mpnet"])
+def test_in_bfloat16_too(architecture, tmp_path):
+    directory = save_text_model(tmp_path / architecture, seed=1, architecture=architecture)
+    texts = some_texts(40, seed=3)
+    fast = open_text_encoder(str(directory), device="cpu", dtype="bfloat16")
+    exact = open_text_encoder(str(directory), device="cpu", dtype="float32")
+    assert (fast.encode(texts).vectors * exact.encode(texts).vectors).sum(axis=1).min() >= 0.995
+    assert MIN_PARITY <= fast.model.parity_cosine < 1.0
+
+
+def test_a_packed_form_that_differs_is_not_used(tiny_text_model, monkeypatch, caplog):
+    from aura.embeddings import towers
+    from aura.embeddings.packed import PackedBert
+
+    class Skewed(PackedBert):
+        def hidden_states(self, texts):
+            hidden, groups = super().hidden_states(texts)
+            return hidden * torch.linspace(0.5, 1.5, hidden.shape[1]), groups
+
+    monkeypatch.setattr(towers, "PackedBert", Skewed)
+    encoder = open_text_encoder(str(tiny_text_model), device="cpu", dtype="float32")
+    vectors = encoder.encode(some_texts(5)).vectors
+    monkeypatch.undo()
+    expected = open_text_encoder(str(tiny_text_model), device="cpu", dtype="float32").encode(some_texts(5)).vectors
+    assert "packed form differs" in caplog.text
+    assert np.abs(vectors - expected).max() < 1e-5
+
+
+def test_a_long_text_is_the_weighted_mean_of_its_windows(tiny_text_model):
+    encoder = open_text_encoder(str(tiny_text_model), device="cpu", dtype="float32", overlap=4)
+    words = list(np.random.default_rng(0).choice(WORDS.split(), 30))
+    encoded = encoder.encode([" ".join(words), "fish"])
+    cuts = [(0, 14, 14), (10, 24, 10), (20, 30, 6)]
+    parts = encoder.encode([" ".join(words[start:end]) for start, end, _ in cuts])
+    mean = (parts.vectors * np.array([[own] for _, _, own in cuts])).sum(axis=0)
+    assert (encoded.chunked, encoded.truncated) == (1, 0)
+    assert encoded.tokens == parts.tokens + 3
+    assert np.allclose(encoded.vectors[0], mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_what_lies_beyond_the_last_window_is_counted_as_cut_off(tiny_text_model):
+    encoder = open_text_encoder(str(tiny_text_model), device="cpu", max_chunks=2)
+    encoded = encoder.encode(["cat " * 15, "cat " * 500, "cat"])
+    assert (encoded.chunked, encoded.truncated) == (2, 1)
+
+
+def test_settings_of_long_texts_are_part_of_the_fingerprint(tiny_text_model):
+    options = [{}, {"long_inputs": "truncate"}, {"overlap": 3}, {"max_chunks": 3}, {"max_tokens": 9}]
+    assert len({open_text_encoder(str(tiny_text_model), **each).fingerprint for each in options}) == len(options)
+
+
+def test_what_is_no_text_is_refused_by_position_and_the_others_are_encoded(tiny_text_model):
+    encoder = open_text_encoder(str(tiny_text_model), device="cpu", dtype="float32")
+    encoded = encoder.encode(["cat", "bad \ud800 half", "dog fish", "\udfff"])
+    assert sorted(encoded.refused) == [1, 3]
+    assert "character 4" in encoded.refused[1]
+    assert np.allclose(encoded.vectors, encoder.encode(["cat", "dog fish"]).vectors, atol=1e-6)
+
+
+STRANGE = [
+    "",
+    " ",
+    "\n\t",
+    "\x00\x01\x1b",
+    "🙂🚀👩‍👩‍👧",
+    "日本語",
+    "עברית ועוד",
+    "a\u0301\u200d",
+    "\ufeff",
+    "\U0010ffff",
+    "cat\x00dog",
+]
+
+
+def test_strange_texts_have_vectors(tiny_text_model):
+    encoded = open_text_encoder(str(tiny_text_model), device="cpu").encode(STRANGE)
+    assert encoded.refused == {}
+    assert np.allclose(np.linalg.norm(encoded.vectors, axis=1), 1.0, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def loaded_encoder(tiny_text_model):
+    return open_text_encoder(str(tiny_text_model), device="cpu", dtype="float32")
+
+
+@settings(deadline=None, max_examples=25)
+@given(texts=st.lists(st.text(st.characters(codec=None), max_size=60), max_size=8))
+def test_any_text_is_encoded_or_refused(texts, loaded_encoder):
+    encoded = loaded_encoder.encode(texts)
+    assert len(encoded.vectors) + len(encoded.refused) == len(texts)
+    assert all(max(map(ord, texts[i]), default=0) >= 0xD800 for i in encoded.refused)
+
+
+def test_vectors_depend_on_their_own_call_alone(tiny_text_model):
+    windows = [some_texts(20, seed) for seed in range(3)]
+    forwards, backwards = (open_text_encoder(str(tiny_text_model), device="cpu") for _ in range(2))
+    first = [forwards.encode(window).vectors.tobytes() for window in windows]
+    second = [backwards.encode(window).vectors.tobytes() for window in reversed(windows)]
+    assert first == second[::-1]
+
+
+def test_bytes_depend_neither_on_the_number_of_threads_nor_on_their_scheduling(tiny_text_model):
+    texts = some_texts(80)
+    before = torch.get_num_threads()
+    found = set()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            encoder = open_text_encoder(str(tiny_text_model), device="cpu", batch_tokens=32)
+            found.add(encoder.encode(texts).vectors.tobytes())
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert len(found) == 1
+
+
+def test_an_error_inside_a_thread_reaches_the_caller_and_leaves_the_threads_as_they_were(tiny_text_model):
+    encoder = open_text_encoder(str(tiny_text_model), device="cpu")
+    encoder.encode(["cat"])
+    before = torch.get_num_threads()
+    encoder._tower.forward = lambda texts: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        encoder.encode(some_texts(50))
+    assert torch.get_num_threads() == before
+
+
+def test_a_model_without_a_vocabulary_is_an_error_and_no_empty_one_is_invented(tiny_clip):
+    with pytest.raises(EncodingError, match="no tokenizer"):
+        open_text_encoder(str(tiny_clip), device="cpu").encode(["cat"])
+
+
+@pytest.mark.slow
+def test_minilm_encodes_many_languages_and_long_documents():
+    encoder = open_text_encoder(device="cpu")
+    document = "The committee discussed the budget for the harbour. " * 200
+    texts = [document, "Ένα κείμενο", "ข้อความ", "한국어 문장", "🙂 emoji", "", "x" * 5000, *STRANGE]
+    encoded = encoder.encode(texts)
+    assert len(encoded.vectors) == len(texts)
+    assert encoded.chunked == 1
+    assert encoded.vectors[0] @ encoder.encode(["The budget of the harbour was discussed."]).vectors[0] > 0.5
 
 
 @pytest.mark.slow

@@ -113,6 +113,7 @@ def test_a_hub_that_never_answers_is_an_error_with_the_local_alternative(tmp_pat
     assert HubUnavailableError.__name__ in message
     assert "Timeout" in message
     assert "'minilm'" in message
+    assert "hf download owner/absent --local-dir DIR" in message
 
 
 def test_offline_a_model_that_is_not_cached_is_an_error_with_the_local_alternative(tmp_path):
