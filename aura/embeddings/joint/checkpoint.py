@@ -17,6 +17,7 @@ from aura.embeddings.joint.weights import read_tensors, write_tensors
 STATE_KEY = "aura.joint.training"
 
 _NETWORK = "network/"
+_AVERAGE = "average/"
 _OPTIMIZER = "optimizer/"
 
 
@@ -48,17 +49,20 @@ class Checkpoint:
     Attributes:
         progress: Configuration, data and steps done.
         network: The towers by tensor name.
+        average: The running average of them.
         moments: The optimizer's tensors by number of the parameter and name.
     """
 
     progress: Progress
     network: Mapping[str, torch.Tensor]
+    average: Mapping[str, torch.Tensor]
     moments: Mapping[int, Mapping[str, torch.Tensor]]
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write the state; the file appears complete or not at all."""
     tensors = {f"{_NETWORK}{name}": tensor for name, tensor in checkpoint.network.items()}
+    tensors |= {f"{_AVERAGE}{name}": tensor for name, tensor in checkpoint.average.items()}
     for number, moments in checkpoint.moments.items():
         tensors.update({f"{_OPTIMIZER}{number}/{name}": tensor for name, tensor in moments.items()})
     arrays = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
@@ -73,11 +77,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except ValidationError as error:
         raise JointModelError(f"{path} is not the state of a training; remove it or give another path") from error
     network: dict[str, torch.Tensor] = {}
+    average: dict[str, torch.Tensor] = {}
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for name, array in arrays.items():
         if name.startswith(_NETWORK):
             network[name.removeprefix(_NETWORK)] = torch.from_numpy(array)
+        elif name.startswith(_AVERAGE):
+            average[name.removeprefix(_AVERAGE)] = torch.from_numpy(array)
         else:
             number, _, moment = name.removeprefix(_OPTIMIZER).partition("/")
             moments.setdefault(int(number), {})[moment] = torch.from_numpy(array)
-    return Checkpoint(progress, network, moments)
+    return Checkpoint(progress, network, average, moments)

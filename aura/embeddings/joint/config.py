@@ -28,6 +28,8 @@ class JointConfig:
         batch: Concepts drawn for a batch; each gives one item of every modality that it has.
         learning_rate: Peak learning rate of AdamW, after a warm-up of 5 % of the steps; a cosine takes it to zero.
         weight_decay: Decoupled weight decay of AdamW.
+        averaging: Share that a step leaves of the running average of the weights, which is what the model gets; 0 for
+            the weights of the last step.
         temperature: Initial temperature of the loss; it is learnt.
         augmentation: Strength of the random changes of training items; 0 is none, 1 what suits short words and small
             images.
@@ -49,6 +51,7 @@ class JointConfig:
     batch: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 0.1
+    averaging: float = 0.99
     temperature: float = 0.1
     augmentation: float = 1.0
     mel_bins: int = 32
@@ -72,6 +75,7 @@ class JointConfig:
         for name in ("weight_decay", "augmentation"):
             self._require(name, above=-math.ulp(0.0), below=math.inf)
         self._require("held_out_share", above=0.0, below=1.0)
+        self._require("averaging", above=-math.ulp(0.0), below=1.0)
         self._require("validation_share", above=0.0, below=1.0 - self.held_out_share)
         unknown = [pair for pair in self.pairs if pair not in ALL_PAIRS]
         if unknown or not self.pairs or len(set(self.pairs)) != len(self.pairs):

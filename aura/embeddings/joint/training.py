@@ -151,6 +151,7 @@ class _Training:
         self.optimizer = torch.optim.AdamW(
             self.towers.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
+        self.average = {name: tensor.clone() for name, tensor in self.towers.state_dict().items()}
         self.steps = 0
         self.pending: list[tuple[float, ...]] = []
         self.history: list[LossRecord] = []
@@ -183,7 +184,8 @@ class _Training:
             if progress is not None:
                 progress(self.steps, self.config.steps)
         start = time.process_time()
-        weights = {name: tensor.detach().numpy().copy() for name, tensor in self.towers.state_dict().items()}
+        self.towers.load_state_dict(self.average)
+        weights = {name: tensor.numpy() for name, tensor in self.average.items()}
         card = self._card()
         return JointModel(card, weights, TrainingCost(self.cpu_s, preparation_s + time.process_time() - start))
 
@@ -193,6 +195,7 @@ class _Training:
                 self.config, self.divided.digest, self.steps, tuple(self.pending), tuple(self.history), self.cpu_s
             ),
             network=self.towers.state_dict(),
+            average=self.average,
             moments=self.optimizer.state_dict()["state"],
         )
 
@@ -202,6 +205,7 @@ class _Training:
             logger.warning("%s belongs to other data or another configuration: training starts from nothing", path)
             return
         self.towers.load_state_dict(state.network)
+        self.average = dict(state.average)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state.moments})
         self.steps = state.progress.steps
         self.pending = list(state.progress.pending)
@@ -216,9 +220,17 @@ class _Training:
         torch.nn.utils.clip_grad_norm_(self.towers.parameters(), _MAX_GRADIENT)
         self.optimizer.step()
         self.steps = step
+        self._average()
         self.pending.append(tuple(loss.item() for loss in losses))
         if step % max(1, self.config.steps // RECORDS) == 0 or step == self.config.steps:
             self._record()
+
+    def _average(self) -> None:
+        """Let the running average follow the weights; closely at first, so that it forgets where they began."""
+        kept = min(self.config.averaging, self.steps / (self.steps + 10))
+        for name, tensor in self.towers.state_dict().items():
+            if tensor.is_floating_point():
+                self.average[name].lerp_(tensor, 1 - kept)
 
     def _rate(self, step: int) -> float:
         """Up in a line, down along a cosine."""
