@@ -97,11 +97,10 @@ def video_frames(content: bytes) -> tuple[Frame, ...]:
         if stream is None:
             return ()
         context = _ready(stream.codec_context, {"max_pixels": str(MAX_PICTURE_PIXELS)})
-        if context.width * context.height > MAX_PICTURE_PIXELS:
-            raise SetAsideError(
-                f"undecodable: decompression bomb ({context.width} x {context.height} pixels, the limit is "
-                f"{MAX_PICTURE_PIXELS})"
-            )
+        if not 0 < context.width * context.height <= MAX_PICTURE_PIXELS:
+            # FFmpeg has forgotten the size that it refused, or never found one.
+            size = f"{context.width} x {context.height}" if context.width else "an unknown number of"
+            raise SetAsideError(f"undecodable: decompression bomb ({size} pixels, the limit is {MAX_PICTURE_PIXELS})")
         packets = list(_packets(container, stream.index, len(content)))
         base = Fraction(stream.time_base or 1)
         frames: dict[int, Frame] = {}
@@ -146,10 +145,11 @@ def _opened(content: bytes) -> Iterator[InputContainer]:
         import av
     except ImportError as error:
         raise SetAsideError("video is not read without PyAV; install the extra aura[video]") from error
-    allowed = {"codec_whitelist": ",".join(sorted(_DECODERS))}
+    # FFmpeg decodes a picture already where it opens a file.
+    limits = {"codec_whitelist": ",".join(sorted(_DECODERS)), "max_pixels": str(MAX_PICTURE_PIXELS)}
     try:
         with av.open(
-            io.BytesIO(content), "r", name, container_options=allowed, metadata_errors="replace", io_open=_refuse
+            io.BytesIO(content), "r", name, options=limits, metadata_errors="replace", io_open=_refuse
         ) as container:
             yield container
     except (av.FFmpegError, ValueError, ArithmeticError, LookupError, TypeError, MemoryError) as error:
