@@ -11,7 +11,8 @@ from PIL import Image
 from aura.embeddings.encoder import Encoder, SharedSpace
 from aura.embeddings.errors import EncodingError
 from aura.embeddings.joint.data import JointData, JointItem
-from aura.embeddings.joint.features import FeatureSettings, Featurizer
+from aura.embeddings.joint.features import Featurizer
+from aura.embeddings.joint.sizes import FeatureSettings
 from aura.embeddings.joint.training import train_joint_model
 
 

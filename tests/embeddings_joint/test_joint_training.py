@@ -17,8 +17,9 @@ from aura.embeddings.joint.checkpoint import read_checkpoint
 from aura.embeddings.joint.config import JointConfig
 from aura.embeddings.joint.data import JointData, JointItem
 from aura.embeddings.joint.errors import JointModelError, NotTrainableError
-from aura.embeddings.joint.features import BEGIN, END, FeatureSettings, tokens_of
+from aura.embeddings.joint.features import BEGIN, END, tokens_of
 from aura.embeddings.joint.model import JointModel
+from aura.embeddings.joint.sizes import FeatureSettings
 from aura.embeddings.joint.split import HeldOut
 from aura.embeddings.joint.towers import text_tower
 from aura.embeddings.joint.training import CheckpointPlan, train_joint_model

@@ -17,7 +17,7 @@ from aura.embeddings.joint.config import JointConfig
 from aura.embeddings.joint.data import PairedBy
 from aura.embeddings.joint.errors import JointModelError
 from aura.embeddings.joint.evaluation import Evaluation
-from aura.embeddings.joint.features import FeatureSettings
+from aura.embeddings.joint.sizes import FeatureSettings
 
 Kind = TypeVar("Kind")
 

@@ -206,7 +206,9 @@ def _read_items(
             left_out[f"{row.modality}: more than {max_bytes:,} bytes in all"] += 1
             continue
         sizes[row.modality] += len(content)
-        items[row.modality].append(JointItem(row.item_id, content, concept, row.sublabel))
+        items[row.modality].append(
+            JointItem(row.item_id, content, concept, row.sublabel if row.modality == "audio" else None)
+        )
         if progress is not None:
             progress(done, len(chosen))
     return items

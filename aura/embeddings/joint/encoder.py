@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BATCH = 64
 """Rows that go through a tower together."""
 
-_INPUTS_AT_A_TIME = 256
+_INPUTS_AT_A_TIME = 64
 
 
 class JointEncoder:

@@ -1,6 +1,6 @@
 """Texts, images and sounds as the numbers that the towers take.
 
-Belongs here: decoding, sizes that suit the data, windows of long sounds. Does not: random changes
+Belongs here: decoding, windows of long sounds. Does not: sizes (`aura.embeddings.joint.sizes`), random changes
 (`aura.embeddings.joint.augmentation`), networks (`aura.embeddings.joint.towers`).
 
 Texts are read byte by byte, so that no vocabulary has to be learnt and no text is foreign. Sounds are log-mel spectra
@@ -9,23 +9,20 @@ as Whisper computes them (Radford et al. 2022, arXiv 2212.04356), of short frame
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 
 from aura.embeddings.chunks import Chunking, Window
 from aura.embeddings.errors import UnreadableImageError, UnreadableSoundError
 from aura.embeddings.image import decode_image
-from aura.embeddings.joint.config import JointConfig
-from aura.embeddings.joint.data import JointData, JointItem
+from aura.embeddings.joint.sizes import FeatureSettings
 from aura.embeddings.sound import decode_sound
 
 if TYPE_CHECKING:
@@ -39,112 +36,16 @@ VOCABULARY = 259
 MAX_TRAINING_WINDOWS = 8
 """Windows of one sound that are kept for training; each step takes one of them."""
 
-_RATES = (8_000, 16_000)
-_FRAMES_PER_S = 62.5
+MAX_ALL_WINDOWS = 20_000
+"""Windows of all sounds that are kept for training, as far as each has one: 640 MB where they are 4 s long."""
+
 _NOMINAL_RATE = 16_000
 """What the feature extractor is told: it spreads its bands over 8 kHz whatever the rate, so that for a rate of 8,000 a
 quarter of them would stay empty. Told a rate of 16,000, it spreads them over half the rate that there is."""
 
-_SOUNDS_AT_A_TIME = 64
-_SHORTEST_WINDOW_S = 0.4
-_SHORTEST_TEXT = 22
-_SIZES_SAMPLED = 200
+_WINDOWS_AT_A_TIME = 64
 
 Numbers = NDArray[np.float32] | NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class FeatureSettings:
-    """How items become numbers; chosen once from the data, then part of the model.
-
-    Attributes:
-        text_length: Tokens of a text, begin and end among them.
-        image_size: Side of the square that an image is scaled to, in pixels.
-        image_channels: 1 for grey, 3 for colours.
-        rate: Samples per second of a sound.
-        mel_bins: Frequency bands.
-        frames: Frames of a window, an even number; `rate` / 62.5 samples each.
-    """
-
-    text_length: int
-    image_size: int
-    image_channels: int
-    rate: int
-    mel_bins: int
-    frames: int
-
-    @property
-    def hop(self) -> int:
-        """Samples from one frame to the next."""
-        return int(self.rate / _FRAMES_PER_S)
-
-    @property
-    def window(self) -> int:
-        """Samples of a window."""
-        return self.frames * self.hop
-
-    @classmethod
-    def suiting(cls, data: JointData, config: JointConfig) -> FeatureSettings:
-        """Sizes that lose little of these items, within the bounds of the configuration."""
-        texts = [len(str(item.content).encode()) for item in data.items.get("text", ())]
-        side, channels = _image_sizes(data.items.get("image", ()), config.max_image_size)
-        rate, seconds = _sound_sizes(data.items.get("audio", ()))
-        seconds = min(max(seconds, min(_SHORTEST_WINDOW_S, config.max_window_s)), config.max_window_s)
-        return cls(
-            text_length=min(_multiple_of(8, max([_SHORTEST_TEXT, *texts]) + 2), config.max_text_bytes + 2),
-            image_size=side,
-            image_channels=channels,
-            rate=rate,
-            mel_bins=config.mel_bins,
-            frames=_multiple_of(2, seconds * _FRAMES_PER_S),
-        )
-
-
-def _multiple_of(unit: int, value: float) -> int:
-    return max(1, math.ceil(value / unit)) * unit
-
-
-def _image_sizes(items: Sequence[JointItem], largest: int) -> tuple[int, int]:
-    """The median of the shorter sides, at least 8, and whether any image of a sample has colours."""
-    sides: list[int] = []
-    has_colours = False
-    for image in _readable_images(items[:: max(1, len(items) // _SIZES_SAMPLED)]):
-        sides.append(min(image.size))
-        pixels = np.asarray(image)
-        has_colours |= bool((pixels.max(axis=2) != pixels.min(axis=2)).any())
-    side = int(np.median(sides)) if sides else 8
-    return min(max(side, 8), largest) // 4 * 4, 3 if has_colours else 1
-
-
-def _readable_images(items: Iterable[JointItem]) -> Iterable[Image.Image]:
-    for item in items:
-        try:
-            yield decode_image(_content(item))
-        except UnreadableImageError:
-            continue
-
-
-def _sound_sizes(items: Sequence[JointItem]) -> tuple[int, float]:
-    """The rate that the median of the sounds has room for, and the seconds that 99 % of them stay below."""
-    rates: list[int] = []
-    seconds: list[float] = []
-    for item in items:
-        try:
-            information = soundfile.info(io.BytesIO(_content(item)))
-        except (soundfile.SoundFileError, ValueError, RuntimeError, TypeError, OSError):
-            continue
-        rates.append(information.samplerate)
-        seconds.append(information.duration)
-    if not rates:
-        return _RATES[-1], 1.0
-    fits = [rate for rate in _RATES if rate <= np.median(rates)]
-    return (fits or [_RATES[0]])[-1], float(np.percentile(seconds, 99))
-
-
-def _content(item: JointItem) -> bytes:
-    if isinstance(item.content, str):
-        raise TypeError(f"item {item.item_id!r} holds a text where the bytes of an image or sound are expected")
-    return item.content
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,22 +88,26 @@ class Featurizer:
         """
         if modality == "audio":
             return self._sounds(contents, max_windows)
+        if modality == "text":
+            return self._texts([str(content) for content in contents])
+        return self._images(contents)
+
+    def _texts(self, texts: Sequence[str]) -> Features:
+        length = self.settings.text_length
+        rows = [np.empty((0, length), np.int64), *(tokens_of(text, length)[None] for text in texts)]
+        truncated = sum(len(text.encode("utf-8", "replace")) > length - 2 for text in texts)
+        return _one_row_each(np.concatenate(rows), range(len(texts)), {}, truncated)
+
+    def _images(self, contents: Sequence[str | bytes]) -> Features:
         refused: dict[int, str] = {}
-        rows: list[Numbers] = []
-        truncated = 0
+        rows = [np.empty((0, self.settings.image_channels, *2 * (self.settings.image_size,)), np.float32)]
         for position, content in enumerate(contents):
-            if isinstance(content, str):
-                truncated += len(content.encode("utf-8", "replace")) > self.settings.text_length - 2
-                rows.append(tokens_of(content, self.settings.text_length))
-                continue
             try:
-                rows.append(self._pixels(content))
+                rows.append(self._pixels(bytes_of(content))[None])
             except UnreadableImageError as error:
                 refused[position] = str(error)
-        kept = tuple(position for position in range(len(contents)) if position not in refused)
-        ones = np.ones(len(kept), np.int64)
-        inputs = np.concatenate([self._nothing(modality), *(row[None] for row in rows)])
-        return Features(inputs, np.arange(len(kept)), ones, ones, kept, refused, truncated)
+        kept = [position for position in range(len(contents)) if position not in refused]
+        return _one_row_each(np.concatenate(rows), kept, refused)
 
     def _pixels(self, content: bytes) -> NDArray[np.float32]:
         size = self.settings.image_size
@@ -222,22 +127,28 @@ class Featurizer:
         refused: dict[int, str] = {}
         truncated = 0
         windows: list[Window] = []
-        samples: list[NDArray[np.float32]] = []
         owners: list[int] = []
+        waiting: list[NDArray[np.float32]] = []
+        spectra = [np.empty((0, settings.mel_bins, settings.frames), np.float32)]
         for position, content in enumerate(contents):
             try:
-                sound = decode_sound(bytes(content) if not isinstance(content, str) else b"", settings.rate)
+                sound = decode_sound(bytes_of(content), settings.rate)
             except UnreadableSoundError as error:
                 refused[position] = str(error)
                 continue
             own = chunking.windows(len(sound), settings.window, settings.window // 2)
             truncated += own[-1].end < len(sound)
             owners += [position - len(refused)] * len(own)
-            samples += [sound[window.start : window.end] for window in own]
             windows += own
+            waiting += [sound[window.start : window.end] for window in own]
+            while len(waiting) >= _WINDOWS_AT_A_TIME:
+                spectra.append(self._spectra(waiting[:_WINDOWS_AT_A_TIME]))
+                del waiting[:_WINDOWS_AT_A_TIME]
+        if waiting:
+            spectra.append(self._spectra(waiting))
         frames = [math.ceil((window.end - window.start) / settings.hop) for window in windows]
         return Features(
-            inputs=self._spectra(samples),
+            inputs=np.concatenate(spectra),
             owners=np.array(owners, np.int64),
             frames=np.array(frames, np.int64),
             own=np.array([window.own for window in windows], np.int64),
@@ -247,23 +158,14 @@ class Featurizer:
         )
 
     def _spectra(self, samples: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        parts = [np.empty((0, self.settings.mel_bins, self.settings.frames), np.float32)]
-        for start in range(0, len(samples), _SOUNDS_AT_A_TIME):
-            spectra = self._extractor(
-                samples[start : start + _SOUNDS_AT_A_TIME],
-                sampling_rate=_NOMINAL_RATE,
-                padding="max_length",
-                max_length=self.settings.window,
-                return_tensors="np",
-            )["input_features"]
-            parts.append(spectra.astype(np.float32, copy=False))
-        return np.concatenate(parts)
-
-    def _nothing(self, modality: str) -> Numbers:
-        settings = self.settings
-        if modality == "text":
-            return np.empty((0, settings.text_length), np.int64)
-        return np.empty((0, settings.image_channels, settings.image_size, settings.image_size), np.float32)
+        spectra: NDArray[np.float32] = self._extractor(
+            samples,
+            sampling_rate=_NOMINAL_RATE,
+            padding="max_length",
+            max_length=self.settings.window,
+            return_tensors="np",
+        )["input_features"]
+        return spectra.astype(np.float32, copy=False)
 
     @cached_property
     def _extractor(self) -> WhisperFeatureExtractor:
@@ -284,3 +186,15 @@ def tokens_of(text: str, length: int) -> NDArray[np.int64]:
     tokens = np.full(length, PADDING, np.int64)
     tokens[: len(content) + 2] = [BEGIN, *content, END]
     return tokens
+
+
+def bytes_of(content: str | bytes) -> bytes:
+    """The content of an image or sound; raises TypeError for a text."""
+    if isinstance(content, str):
+        raise TypeError(f"a text is given where the bytes of an image or sound are expected: {content[:40]!r}")
+    return content
+
+
+def _one_row_each(inputs: Numbers, kept: Sequence[int], refused: Mapping[int, str], truncated: int = 0) -> Features:
+    ones = np.ones(len(kept), np.int64)
+    return Features(inputs, np.arange(len(kept)), ones, ones, tuple(kept), refused, truncated)

@@ -19,6 +19,7 @@ from aura.embeddings.joint.data import JointData
 from aura.embeddings.joint.degradation import covered_image, noisy_sound
 from aura.embeddings.joint.errors import NotTrainableError
 from aura.embeddings.joint.evaluation import Embedded, Share, prototypes_of
+from aura.embeddings.joint.features import bytes_of
 from aura.embeddings.joint.fusion import fuse, margins
 from aura.embeddings.joint.model import JointModel
 from aura.embeddings.joint.prepare import Divided, Prepared, divide, prepare
@@ -191,8 +192,8 @@ class _Pairs:
         names, prototypes = prototypes_of(Embedded(encoded.vectors, prepared.items["text"].concepts[texts]))
         return cls(
             model=model,
-            images=tuple(_bytes(items["image"][rows["image"][row]].content) for row in images),
-            sounds=tuple(_bytes(items["audio"][rows["audio"][row]].content) for row in sounds),
+            images=tuple(bytes_of(items["image"][rows["image"][row]].content) for row in images),
+            sounds=tuple(bytes_of(items["audio"][rows["audio"][row]].content) for row in sounds),
             concepts=concepts["audio"][sounds],
             names=names,
             prototypes=prototypes,
@@ -266,9 +267,3 @@ def _vectors(pairs: _Pairs, condition: Condition, seed: int) -> dict[str, Vector
     }
     confidence = {name: margins(vectors, pairs.prototypes) for name, vectors in alone.items()}
     return {**alone, "mean": fuse(alone), "margin": fuse(alone, confidence)}
-
-
-def _bytes(content: str | bytes) -> bytes:
-    if isinstance(content, str):
-        raise TypeError("the content of an image or sound is bytes, got a text")
-    return content

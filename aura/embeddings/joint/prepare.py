@@ -16,7 +16,8 @@ from aura.embeddings.joint.card import ModalityItems
 from aura.embeddings.joint.config import JointConfig
 from aura.embeddings.joint.data import JointData
 from aura.embeddings.joint.errors import NotTrainableError
-from aura.embeddings.joint.features import MAX_TRAINING_WINDOWS, Features, FeatureSettings, Featurizer
+from aura.embeddings.joint.features import MAX_ALL_WINDOWS, MAX_TRAINING_WINDOWS, Features, Featurizer
+from aura.embeddings.joint.sizes import FeatureSettings
 from aura.embeddings.joint.split import HeldOut, Side, split
 
 MIN_CONCEPTS = 2
@@ -100,7 +101,8 @@ def prepare(data: JointData, config: JointConfig, progress: Callable[[int, int],
     features: dict[str, Features] = {}
     total, done = sum(len(items) for items in data.items.values()), 0
     for modality, items in data.items.items():
-        found = featurizer.features(modality, [item.content for item in items], max_windows=MAX_TRAINING_WINDOWS)
+        windows = min(MAX_TRAINING_WINDOWS, max(1, MAX_ALL_WINDOWS // len(items)))
+        found = featurizer.features(modality, [item.content for item in items], max_windows=windows)
         done += len(items)
         if progress is not None:
             progress(done, total)

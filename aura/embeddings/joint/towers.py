@@ -24,7 +24,8 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder  # noqa:
 
 from aura.embeddings.joint.augmentation import changed_images, changed_sounds
 from aura.embeddings.joint.config import JointConfig
-from aura.embeddings.joint.features import BEGIN, END, PADDING, VOCABULARY, FeatureSettings
+from aura.embeddings.joint.features import BEGIN, END, PADDING, VOCABULARY
+from aura.embeddings.joint.sizes import FeatureSettings
 
 MAX_SCALE = 100.0
 """Largest inverse temperature, as in CLIP."""
