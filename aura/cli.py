@@ -19,12 +19,15 @@ from aura.corpus.errors import CorpusError
 from aura.corpus.registry import SourceRegistry, built_in
 from aura.corpus.sources import SourceSpec
 from aura.corpus.tree import resolved_root
+from aura.embeddings.errors import EmbeddingError
 from aura.events.cli import app as events_app
 from aura.events.errors import EventError
 from aura.events.opening import open_event_log
 from aura.graph.cli import graph_app
 from aura.graph.errors import GraphError
 from aura.resilience.outbox import OutboxError
+from aura.search.cli import search
+from aura.search.errors import SearchError
 from aura.services.cli import services_app, status
 from aura.services.operations import OperationsPublisher
 from aura.services.recipe import ServerError
@@ -45,6 +48,7 @@ app.add_typer(tiers_app, name="tiers")
 app.add_typer(services_app, name="services")
 app.add_typer(events_app, name="events")
 app.add_typer(graph_app, name="graph")
+app.command()(search)
 app.command()(status)
 console = Console()
 
@@ -60,6 +64,8 @@ PLAIN_ERRORS = (
     ServerError,
     EventError,
     GraphError,
+    EmbeddingError,
+    SearchError,
     OutboxError,
     OSError,
 )

@@ -1,4 +1,4 @@
-"""From a notebook or a script to what the assets have made: `aura.load` and `aura.published`.
+"""From a notebook or a script to what the assets have made: `aura.load`, `aura.published` and `aura.find`.
 
 Belongs here: finding the home, opening its store for as long as the read takes. Does not: making values, drawing them.
 
@@ -12,8 +12,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pyarrow as pa
 
+    from aura.search.finding import Found
+    from aura.search.places import Within
     from aura.tiers.catalog import Catalog
     from aura.tiers.values import StoredValue
 
@@ -38,7 +42,7 @@ def load(name: str, partition: str | None = None) -> StoredValue:
         PartitionNeededError: Several partitions are published and none was named.
         StoreError: The store cannot be opened or read.
     """
-    with _catalog() as catalog:
+    with open_catalog() as catalog:
         return catalog.load(name, _only_partition(catalog, name) if partition is None else partition)
 
 
@@ -68,7 +72,7 @@ def published() -> pa.Table:
             ("created_at", pa.timestamp("us", tz="UTC")),
         ]
     )
-    with _catalog() as catalog:
+    with open_catalog() as catalog:
         rows = [
             {
                 "name": found.name,
@@ -83,8 +87,32 @@ def published() -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
+def find(query: str | Path, *, within: Within | None = None, source: str | None = None, count: int = 10) -> Found:
+    """Find the items nearest to a text, or to the text, image or sound in a file.
+
+    In a notebook the result shows itself with previews. Models and tables stay in memory for the next question.
+
+    Args:
+        query: A sentence, or the path of a file.
+        within: "texts", "images", "sounds", or "fused" for things of several modalities; None for items like the query.
+        source: Name of the source; None for all.
+        count: How many.
+
+    Raises:
+        SettingsError: A setting is wrong.
+        ValueNotPublishedError: Nothing was ever published in this home.
+        SearchError: Nothing of the kind is embedded, or the query cannot be read or encoded.
+        StoreError: The store cannot be opened or read.
+    """
+    from aura.search.finding import find_published
+    from aura.settings import load_settings
+
+    with open_catalog() as catalog:
+        return find_published(catalog, load_settings(), query, within=within, source=source, count=count)
+
+
 @contextmanager
-def _catalog() -> Iterator[Catalog]:
+def open_catalog() -> Iterator[Catalog]:
     """The catalog of the configured home, with its store open for a short read.
 
     Without an owner this process owns the store meanwhile, with no fast tiers: filling them takes longer than a read.

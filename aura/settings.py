@@ -31,6 +31,7 @@ from aura.settings_sections import (
     MeasureSettings,
     PostgresSettings,
     RedisSettings,
+    SearchSettings,
     ServiceSettings,
     TierSettings,
     TopologySettings,
@@ -84,6 +85,7 @@ class Settings(BaseSettings):
     )
     corpus: CorpusSettings = CorpusSettings()
     embeddings: EmbeddingSettings = EmbeddingSettings()
+    search: SearchSettings = SearchSettings()
     topology: TopologySettings = TopologySettings()
     experts: ExpertSettings = ExpertSettings()
     tiers: TierSettings = TierSettings()

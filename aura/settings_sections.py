@@ -5,6 +5,7 @@ Belongs here: what can be set. Does not: where values come from (`settings`).
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -44,6 +45,9 @@ class CorpusSettings(_Section):
 
     max_file_bytes: ByteSize = Field(ByteSize(32 * MIB), description="A larger file is set aside.")
     max_text_bytes: ByteSize = Field(ByteSize(MIB), description="A longer text item is set aside.")
+    spoken_digits: Path | None = Field(
+        None, description="Directory of the Free Spoken Digit Dataset; its sounds join the source `digits`."
+    )
 
 
 class EmbeddingSettings(_Section):
@@ -57,11 +61,36 @@ class EmbeddingSettings(_Section):
         None, description="Hub name or directory of a CLIP, SigLIP or ViT model (none: images are not embedded)."
     )
     image_revision: str | None = Field(None, description="Revision of the image model on the hub.")
+    audio_model: str | None = Field(
+        None, description="Hub name or directory of a Whisper or CLAP model (none: only the joint model hears sounds)."
+    )
+    audio_revision: str | None = Field(None, description="Revision of the audio model on the hub.")
+    shared_model: str | None = Field(
+        None,
+        description="Hub name or directory of a CLIP, SigLIP or CLAP model whose space texts and images, or texts and "
+        "sounds, share (none: a model is trained on each source that has what it takes).",
+    )
+    shared_revision: str | None = Field(None, description="Revision of the shared model on the hub.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the models run (auto: CUDA if present).")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic of the encoders (auto: bfloat16 where the hardware has it and parity holds)."
     )
+    long_inputs: Literal["chunk", "truncate"] = Field(
+        "chunk",
+        description="What exceeds a model's window: overlapping windows whose vectors are averaged, or cut off.",
+    )
     hub_timeout_seconds: PositiveFloat = Field(20.0, description="Time-out of one request to a model hub.")
+    ray_address: str | None = Field(
+        None, description="Ray cluster that encodes, `auto` or ray://host:port (none: this machine encodes)."
+    )
+
+
+class SearchSettings(_Section):
+    """How embeddings are indexed."""
+
+    flat_up_to: PositiveInt = Field(
+        20_000, description="Vectors of one modality up to which a query is compared with all of them."
+    )
 
 
 class TopologySettings(_Section):

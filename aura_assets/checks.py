@@ -8,6 +8,7 @@ from __future__ import annotations
 from aura.corpus.checks import identifiers_match_texts, most_items_usable
 from aura.embeddings.checks import no_collapse, unit_norms
 from aura.experts.checks import better_than_majority, no_dead_expert, shares_sum_to_one
+from aura.search.checks import finds_neighbours, finds_themselves
 from aura.tiers.planning.checks import as_predicted, costs_are_sound, not_slower, within_capacity
 from aura.topology.checks import births_before_deaths, finite_h1
 from aura_assets.step import ValueCheck
@@ -22,6 +23,11 @@ MANIFEST = (
 EMBEDDINGS = (
     ValueCheck("unit_norms", "Every vector is finite and has length one.", unit_norms),
     ValueCheck("no_collapse", "The vectors differ: they have not fallen onto a point or a line.", no_collapse),
+)
+
+SEARCH_INDEX = (
+    ValueCheck("self_retrieval", "A vector that is searched for is found first.", finds_themselves),
+    ValueCheck("recall", "What a comparison with all vectors finds is found.", finds_neighbours),
 )
 
 DIAGRAMS = (

@@ -8,9 +8,9 @@ import dagster as dg
 from pydantic import Field
 
 from aura.corpus.manifest import CorpusManifest
+from aura.corpus.opening import open_registered
 from aura.corpus.plots import plot_labels
 from aura.corpus.registry import SourceRegistry
-from aura.corpus.sources import Source, SourceOptions, open_source
 from aura.events.batches import OffsetRange
 from aura.events.scan import read_range
 from aura.graph.lineage import source_items
@@ -37,14 +37,6 @@ class ManifestRequest(dg.Config):
     )
 
 
-def watched_source(name: str, registry: SourceRegistry, settings: Settings) -> Source:
-    """The registered source of this name, with the configured options."""
-    options = SourceOptions(
-        file_bytes=int(settings.corpus.max_file_bytes), text_bytes=int(settings.corpus.max_text_bytes)
-    )
-    return open_source(registry.get(name), options)
-
-
 @aura_asset(group="corpus", kinds={"arrow", "python"}, checks=MANIFEST, settings=("corpus",), deps=("corpus_items",))
 def corpus_manifest(
     context: dg.AssetExecutionContext,
@@ -64,7 +56,7 @@ def corpus_manifest(
     name = context.partition_key
     # First, so that events that cannot be read fail the run before it costs anything.
     named = _named_items(config.events, events, name)
-    manifest = watched_source(name, registry, settings).scan(progress(f"list {name}"))
+    manifest = open_registered(name, registry, settings.corpus).scan(progress(f"list {name}"))
     changes = manifest.changes_since(Catalog(store).load_previous(CorpusManifest, "corpus_manifest", name))
     set_aside = manifest.set_aside()
     return Made(

@@ -38,7 +38,7 @@ from report import PROJECT, Figure, as_json, figure, tell
 
 from aura.corpus.python_docs import PythonDocsSource
 from aura.corpus.registry import SourceRegistry
-from aura.corpus.sources import Limits, SourceSpec, open_source
+from aura.corpus.sources import SourceOptions, SourceSpec, open_source
 from aura.settings import Settings, load_settings
 from aura.tiers.planning.profile import machine_name
 from aura.tiers.values import StoredValue
@@ -154,7 +154,7 @@ def run_bare(settings: Settings) -> Measured:
     results = settings.home / "results"
     results.mkdir(parents=True)
     corpus, embedding, topology = settings.corpus, settings.embeddings, settings.topology
-    limits = Limits(file_bytes=int(corpus.max_file_bytes), text_bytes=int(corpus.max_text_bytes))
+    limits = SourceOptions(file_bytes=int(corpus.max_file_bytes), text_bytes=int(corpus.max_text_bytes))
     with measured.timed_work():
         with measured.step("corpus_manifest"):
             manifest = open_source(SourceRegistry(settings.sources_file).get(SOURCE), limits=limits).scan()

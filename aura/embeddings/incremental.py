@@ -10,24 +10,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from aura.corpus.errors import ItemChangedError
 from aura.embeddings.encoder import Encoder, Progress, Vectors
 from aura.embeddings.errors import EmbeddingTableError
 from aura.embeddings.table import DESCRIPTION_COLUMNS, EmbeddingModel, EmbeddingTable
+from aura.embeddings.windows import EncodedWindow, Read, cut, encode_window
 
 _log = logging.getLogger(__name__)
 
-READ_WINDOW = 256
-"""Items whose content is in memory at the same time, where content has to be read."""
-
-Content = TypeVar("Content", str, bytes)
+Elsewhere = Callable[[Iterator[pa.Table]], Iterator[EncodedWindow]]
+"""Encodes windows on other machines and gives the results in their order."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,9 @@ class EmbeddingReport:
         set_aside: Items that have no vector, and why.
         seconds: Wall time of reading and encoding, without loading the model.
         load_seconds: Wall time of loading the model and its library; 0 where nothing had to be loaded.
-        tokens: Tokens that went through the model, padding not counted; 0 for images.
-        truncated: Encoded texts longer than the model's limit, of which only the beginning counts.
+        tokens: Tokens that went through the model, padding not counted; 0 where there are none.
+        chunked: Encoded items longer than the model's window, whose vector is the mean of those of their pieces.
+        truncated: Encoded items whose end was cut off.
     """
 
     reason: str
@@ -63,6 +62,7 @@ class EmbeddingReport:
     seconds: float
     load_seconds: float
     tokens: int
+    chunked: int
     truncated: int
 
     @property
@@ -78,29 +78,33 @@ class _Encoding:
     rows: list[int]
     vectors: Vectors
     refused: dict[int, str]
-    seconds: float
-    load_seconds: float
-    tokens: int
-    truncated: int
+    model: EmbeddingModel | None = None
+    seconds: float = 0.0
+    load_seconds: float = 0.0
+    tokens: int = 0
+    chunked: int = 0
+    truncated: int = 0
 
 
 def embed_items(
     items: pa.Table,
-    encoder: Encoder[Content],
+    encoder: Encoder[Any],
     *,
     previous: EmbeddingTable | None = None,
-    read: Callable[[str, str], Content] | None = None,
+    read: Read | None = None,
     progress: Progress | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> tuple[EmbeddingTable, EmbeddingReport]:
     """Bring a table of embeddings up to date with a manifest's items.
 
     Args:
         items: Columns item_id (each once), uri, modality, label, sublabel, and text where `read` is None.
-        encoder: The model. It is loaded only if there is something to encode, or no table that tells its dimension.
+        encoder: The model. It is loaded only to encode here, or where no table tells its dimension.
         previous: The table of an earlier run. Its vectors are re-used if its model is this one.
         read: From a uri and the item_id that was listed under it to the content; None for the column text. An item
             for which it raises `ItemChangedError` is set aside, and so is one that the encoder refuses.
         progress: Called with (done, total) of the items to encode.
+        elsewhere: Encodes in place of this process, with the same model.
 
     Returns:
         One row per item that has a vector, in the order of `items`, and the report.
@@ -112,10 +116,21 @@ def embed_items(
     _check_items(items, needs_text=read is None)
     ids: list[str] = items["item_id"].to_pylist()
     reused = _reusable(ids, previous, encoder.fingerprint)
-    encoding = _encode(items, [row for row in range(len(ids)) if row not in reused], encoder, read, progress)
-    if previous is not None and reused and encoding.rows and encoder.model.dtype != previous.model.dtype:
+
+    def encode(rows: list[int]) -> _Encoding:
+        windows = list(cut(items.take(pa.array(rows, pa.int64())), is_text=read is None))
+        started = time.perf_counter()
+        if windows and elsewhere is None:
+            _log.info("encoding %d items with %s", len(rows), encoder.model)
+        loaded = time.perf_counter()
+        results = _here(windows, encoder, read, progress) if elsewhere is None else elsewhere(iter(windows))
+        encoding = _gathered(rows, windows, results, progress)
+        return replace(encoding, load_seconds=loaded - started, seconds=time.perf_counter() - loaded)
+
+    encoding = encode([row for row in range(len(ids)) if row not in reused])
+    if previous is not None and reused and encoding.model and encoding.model.dtype != previous.model.dtype:
         reused = {}
-        encoding = _encode(items, list(range(len(ids))), encoder, read, progress)
+        encoding = encode(list(range(len(ids))))
     table = _assemble(items, encoder, previous, reused, encoding)
     report = EmbeddingReport(
         reason=_reason(previous, table.model, encoding),
@@ -128,6 +143,7 @@ def embed_items(
         seconds=encoding.seconds,
         load_seconds=encoding.load_seconds,
         tokens=encoding.tokens,
+        chunked=encoding.chunked,
         truncated=encoding.truncated,
     )
     return table, report
@@ -157,56 +173,41 @@ def _reusable(ids: list[str], previous: EmbeddingTable | None, fingerprint: str)
     return {row: before[item_id] for row, item_id in enumerate(ids) if item_id in before}
 
 
-def _encode(
-    items: pa.Table,
-    rows: list[int],
-    encoder: Encoder[Content],
-    read: Callable[[str, str], Content] | None,
-    progress: Progress | None,
+def _gathered(
+    rows: list[int], windows: list[pa.Table], results: Iterator[EncodedWindow], progress: Progress | None
 ) -> _Encoding:
-    started = time.perf_counter()
-    load_seconds, tokens, truncated = 0.0, 0, 0
+    """The results of the windows of some rows, put together."""
+    encoded: list[int] = []
     refused: dict[int, str] = {}
-    encoded_rows: list[int] = []
-    parts: list[Vectors] = []
-    window = len(rows) if read is None else READ_WINDOW
-    for start in range(0, len(rows), max(window, 1)):
-        readable, contents, unread = _contents(items, rows[start : start + window], read)
-        refused |= unread
-        if contents and not parts:
-            before_load = time.perf_counter()
-            _log.info("encoding %d items with %s", len(rows), encoder.model)
-            load_seconds = time.perf_counter() - before_load
-        if contents:
-            encoded = encoder.encode(contents, _offset(progress, start, len(rows)))
-            refused |= {readable[position]: reason for position, reason in encoded.refused.items()}
-            encoded_rows += [row for position, row in enumerate(readable) if position not in encoded.refused]
-            parts.append(encoded.vectors)
-            tokens, truncated = tokens + encoded.tokens, truncated + encoded.truncated
+    done: list[EncodedWindow] = []
+    start = 0
+    for window, result in zip(windows, results, strict=True):
+        of_window = rows[start : start + window.num_rows]
+        encoded += [row for place, row in enumerate(of_window) if place not in result.refused]
+        refused |= {of_window[place]: reason for place, reason in result.refused.items()}
+        done.append(result)
+        start += window.num_rows
         if progress is not None:
-            progress(min(start + window, len(rows)), len(rows))
-    vectors = np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
-    seconds = time.perf_counter() - started - load_seconds
-    return _Encoding(encoded_rows, vectors, refused, seconds, load_seconds, tokens, truncated)
+            progress(start, len(rows))
+    return _Encoding(
+        rows=encoded,
+        vectors=np.concatenate([result.vectors for result in done]) if done else np.empty((0, 0), np.float32),
+        refused=refused,
+        model=done[0].model if done else None,
+        tokens=sum(result.tokens for result in done),
+        chunked=sum(result.chunked for result in done),
+        truncated=sum(result.truncated for result in done),
+    )
 
 
-def _contents(
-    items: pa.Table, rows: list[int], read: Callable[[str, str], Content] | None
-) -> tuple[list[int], list[Content], dict[int, str]]:
-    """The rows that can be read, their contents, and why the others cannot."""
-    if read is None:
-        return rows, cast("list[Content]", items["text"].take(pa.array(rows, pa.int64())).to_pylist()), {}
-    readable: list[int] = []
-    contents: list[Content] = []
-    unread: dict[int, str] = {}
-    for row in rows:
-        try:
-            contents.append(read(items["uri"][row].as_py(), items["item_id"][row].as_py()))
-        except ItemChangedError as error:
-            unread[row] = str(error)
-        else:
-            readable.append(row)
-    return readable, contents, unread
+def _here(
+    windows: list[pa.Table], encoder: Encoder[Any], read: Read | None, progress: Progress | None
+) -> Iterator[EncodedWindow]:
+    total = sum(window.num_rows for window in windows)
+    start = 0
+    for window in windows:
+        yield encode_window(window, encoder, read, _offset(progress, start, total))
+        start += window.num_rows
 
 
 def _offset(progress: Progress | None, start: int, total: int) -> Progress | None:
@@ -217,7 +218,7 @@ def _offset(progress: Progress | None, start: int, total: int) -> Progress | Non
 
 def _assemble(
     items: pa.Table,
-    encoder: Encoder[Content],
+    encoder: Encoder[Any],
     previous: EmbeddingTable | None,
     reused: dict[int, int],
     encoding: _Encoding,
@@ -235,15 +236,18 @@ def _assemble(
 
 
 def _provenance(
-    encoder: Encoder[Content], previous: EmbeddingTable | None, encoding: _Encoding, *, has_reused: bool
+    encoder: Encoder[Any], previous: EmbeddingTable | None, encoding: _Encoding, *, has_reused: bool
 ) -> EmbeddingModel:
     """The model of the new table; the parity of all its vectors is that of the worse run."""
     if previous is None or previous.model.fingerprint != encoder.fingerprint:
-        return encoder.model
-    if not encoding.rows:
+        return encoding.model or encoder.model
+    if encoding.model is None or not encoding.rows:
         return previous.model
-    parities = [p for p in (previous.model.parity_cosine, encoder.model.parity_cosine) if p is not None]
-    return replace(encoder.model, parity_cosine=min(parities)) if has_reused and parities else encoder.model
+    model = encoding.model
+    if not has_reused:
+        return model
+    parities = [p for p in (previous.model.parity_cosine, model.parity_cosine) if p is not None]
+    return replace(model, parity_cosine=min(parities, default=None))
 
 
 def _reason(previous: EmbeddingTable | None, model: EmbeddingModel, encoding: _Encoding) -> str:

@@ -3,8 +3,9 @@
 Belongs here: the one place that knows the index library. Does not: which vectors, and when the graph is worth it
 (`aura.search.index`).
 
-HNSW: Malkov and Yashunin 2018, arXiv 1603.09320. The graph keeps a copy of the vectors in bfloat16, which halves its
-memory and its time and moves a cosine by up to .004; so it only names candidates, which are then scored exactly.
+HNSW: Malkov and Yashunin 2018, arXiv 1603.09320. The graph keeps a copy of the vectors in float32: in bfloat16 it takes
+half of the memory and the time, and loses its way among items that nearly agree (recall .96 instead of .99 of the ten
+nearest among 100,000 paragraphs).
 """
 
 from __future__ import annotations
@@ -27,6 +28,13 @@ CONNECTIVITY = 16
 EXPANSION_ADD = 128
 """Candidates that are looked at when a vector is added."""
 
+_QUERIES_AT_ONCE = 4096
+_NEAR = 10
+
+_ONE_THREAD = 1
+"""Threads that add: with two, one vector in some thousand is linked from nowhere and never found again; with one, the
+same vectors give the same graph."""
+
 REBUILD_SHARE = 0.2
 """Share of a graph's vectors that may be of items that are gone. They stay, since other vectors are reached through
 them and the library finds less after it has taken some out; they only cost candidates."""
@@ -37,13 +45,13 @@ def build(keys: Keys, vectors: Vectors) -> Index:
     from usearch.index import Index
 
     index = Index(
-        ndim=vectors.shape[1], metric="ip", dtype="bf16", connectivity=CONNECTIVITY, expansion_add=EXPANSION_ADD
+        ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=CONNECTIVITY, expansion_add=EXPANSION_ADD
     )
-    index.add(keys, vectors)
+    index.add(keys, vectors, threads=_ONE_THREAD)
     return index
 
 
-def extend(content: bytes, keys: Keys, vectors: Vectors) -> tuple[Index, int] | None:
+def extend(content: bytes, keys: Keys, vectors: Vectors) -> tuple[Index, NDArray[np.int64]] | None:
     """Add to a graph the keys that it does not have.
 
     Args:
@@ -52,7 +60,7 @@ def extend(content: bytes, keys: Keys, vectors: Vectors) -> tuple[Index, int] | 
         vectors: [n, d] their vectors.
 
     Returns:
-        The graph and the number of vectors added; None where it should rather be made anew.
+        The graph and the places [m] of the vectors that were added; None where it should rather be made anew.
     """
     index = restore(content)
     there = np.asarray(index.keys, np.uint64)
@@ -62,8 +70,23 @@ def extend(content: bytes, keys: Keys, vectors: Vectors) -> tuple[Index, int] | 
         return None
     if new.any():
         index.expansion_add = EXPANSION_ADD
-        index.add(keys[new], vectors[new])
-    return index, int(new.sum())
+        index.add(keys[new], vectors[new], threads=_ONE_THREAD)
+    return index, np.flatnonzero(new)
+
+
+def missed(index: Index, keys: Keys, vectors: Vectors, expansion: int) -> Keys:
+    """Those of some keys [n] that are not among the nearest of their own vectors [n, d]: nothing leads to them."""
+    found = [
+        key in near
+        for start in range(0, len(keys), _QUERIES_AT_ONCE)
+        for key, near in zip(
+            keys[start : start + _QUERIES_AT_ONCE],
+            candidates(index, vectors[start : start + _QUERIES_AT_ONCE], _NEAR, expansion),
+            strict=True,
+        )
+    ]
+    lost: Keys = keys[~np.array(found, bool)]
+    return lost
 
 
 def save(index: Index) -> bytes:
@@ -86,7 +109,7 @@ def restore(content: bytes) -> Index:
 
 
 def candidates(index: Index, queries: Vectors, count: int, expansion: int) -> list[Keys]:
-    """Keys of about the nearest vectors of each query.
+    """Keys of about the nearest vectors of each query, nearest first.
 
     Args:
         index: The graph.
@@ -98,4 +121,4 @@ def candidates(index: Index, queries: Vectors, count: int, expansion: int) -> li
     matches = index.search(queries, count)
     if len(queries) == 1:
         return [np.asarray(matches.keys, np.uint64).reshape(-1)]
-    return [np.asarray(matches[row].keys, np.uint64) for row in range(len(queries))]
+    return [keys[:found] for keys, found in zip(matches.keys, matches.counts, strict=True)]

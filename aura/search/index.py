@@ -4,7 +4,8 @@ Belongs here: flat or graph, keeping it up to date, how well it finds. Does not:
 scores (`aura.search.neighbours`) and where the query's vector comes from (`aura.search.spaces`).
 
 Up to `FLAT_UP_TO` vectors all of them are compared, which is exact. Beyond that a graph names candidates, which are
-scored exactly; a graph that does not find what a comparison with all vectors finds (`MIN_RECALL`) is not used.
+scored exactly. Every graph has strays, to which nothing leads: they are candidates of every query. A graph that does
+not find what a comparison with all vectors finds (`MIN_RECALL`) is not used.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from aura.embeddings.encoder import Vectors
 from aura.embeddings.table import EmbeddingTable
@@ -45,14 +47,18 @@ SAMPLE = 1000
 EXPANSIONS = (128, 256, 512)
 """Candidates that a graph looks at: the first of these with which it finds well enough."""
 
-SPARE = 4
-"""Candidates per wanted neighbour: the graph's order is that of rounded vectors, and some of its items may be gone."""
+SPARE = 2
+"""Candidates per wanted neighbour, since some items of the graph may be gone."""
+
+MAX_STRAYS = 0.05
+"""Share of the vectors that may be strays before a comparison with all of them is the better way."""
 
 EQUAL = 1e-6
 """Cosines nearer to each other than this are those of equally near vectors."""
 
 _CARD = "card"
 _GRAPH = "graph-"
+_STRAYS = "strays-"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -64,6 +70,7 @@ class PartCard:
         way: "flat" (all are compared) or "graph".
         vectors: How many.
         expansion: Candidates that the graph looks at; 0 where all are compared.
+        strays: Vectors that the graph does not lead to, which are compared with every query.
         added: Vectors that had to be added: all of them where nothing could be taken over.
         self_retrieval: Share of sampled vectors that find themselves, or one equal to them, first.
         recall: Share of the sampled vectors' exact nearest neighbours (`NEIGHBOURS`) that are found.
@@ -72,6 +79,7 @@ class PartCard:
     way: Way
     vectors: int
     expansion: int
+    strays: int
     added: int
     self_retrieval: float
     recall: float
@@ -93,19 +101,32 @@ class IndexCard:
 
 
 @dataclass(frozen=True, eq=False)
+class Graph:
+    """A graph, and what it does not lead to.
+
+    Attributes:
+        content: The graph as bytes.
+        strays: [s] uint64 keys.
+    """
+
+    content: bytes
+    strays: graph.Keys
+
+
+@dataclass(frozen=True, eq=False)
 class SearchIndex:
     """What finds the nearest rows of the table that it was made of.
 
     Attributes:
         card: What it is of, and how well it finds.
-        graphs: The graphs by modality, as bytes; none where all vectors are compared.
+        graphs: By modality; none where all vectors are compared.
 
     Raises:
         SearchIndexError: the card and the graphs do not belong together.
     """
 
     card: IndexCard
-    graphs: Mapping[str, bytes]
+    graphs: Mapping[str, Graph]
 
     def __post_init__(self) -> None:
         wanted = sorted(name for name, part in self.card.parts.items() if part.way == "graph")
@@ -115,7 +136,8 @@ class SearchIndex:
     def to_parts(self) -> Mapping[str, Part]:
         """The card as JSON, and each graph as a table of chunks, so that it is stored in blocks."""
         card = json.dumps(asdict(self.card), sort_keys=True).encode()
-        return {_CARD: card, **{_GRAPH + name: _chunks(content) for name, content in self.graphs.items()}}
+        graphs = {_GRAPH + name: _chunks(each.content) for name, each in self.graphs.items()}
+        return {_CARD: card, **graphs, **{_STRAYS + name: {"keys": each.strays} for name, each in self.graphs.items()}}
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Part]) -> Self:
@@ -130,11 +152,24 @@ class SearchIndex:
         except (KeyError, TypeError, ValueError) as error:
             raise SearchIndexError(f"the card describes no index ({error}); materialize the index again") from error
         graphs = {
-            name.removeprefix(_GRAPH): b"".join(part["bytes"].to_pylist())
+            name.removeprefix(_GRAPH): _graph_of(part, parts.get(name.replace(_GRAPH, _STRAYS, 1)))
             for name, part in parts.items()
-            if name.startswith(_GRAPH) and isinstance(part, pa.Table)
+            if name.startswith(_GRAPH)
         }
         return cls(loaded, graphs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Walk:
+    """A graph in memory, what it does not lead to, and how far it looks around."""
+
+    graph: Index
+    strays: graph.Keys
+    expansion: int
+
+    def search(self, part: Vectored, queries: Vectors, count: int) -> Neighbours:
+        near = graph.candidates(self.graph, queries, SPARE * count, self.expansion)
+        return part.scored(queries, [np.union1d(keys, self.strays) for keys in near], count)
 
 
 class OpenIndex:
@@ -146,14 +181,14 @@ class OpenIndex:
     def __init__(self, table: EmbeddingTable, index: SearchIndex | None) -> None:
         self.table = table
         fits = index is not None and index.card.content == _content(table)
-        self._index = index if fits else None
+        self.index = index
+        self._used = index if fits else None
         self._parts: dict[str, Vectored] = {}
-        self._graphs: dict[str, Index] = {}
+        self._walks: dict[str, _Walk] = {}
 
-    @property
-    def modalities(self) -> list[str]:
-        """What there is to find."""
-        return sorted(pc.unique(self.table.table["modality"]).to_pylist())
+    def count(self, modality: str) -> int:
+        """How many items of a modality there are."""
+        return len(self._part(modality).rows)
 
     def search(self, queries: Vectors, modality: str, count: int = NEIGHBOURS) -> Neighbours:
         """Find the nearest items of one modality.
@@ -171,15 +206,19 @@ class OpenIndex:
             raise SearchIndexError(f"queries of shape {queries.shape} do not fit vectors of {dimension} dimensions")
         if count < 1:
             raise SearchIndexError(f"the number of neighbours is at least 1, got {count}")
+        part = self._part(modality)
+        if self._used is None or modality not in self._used.graphs:
+            return part.compared(queries, count)
+        if modality not in self._walks:
+            stored = self._used.graphs[modality]
+            expansion = self._used.card.parts[modality].expansion
+            self._walks[modality] = _Walk(graph.restore(stored.content), stored.strays, expansion)
+        return self._walks[modality].search(part, queries, count)
+
+    def _part(self, modality: str) -> Vectored:
         if modality not in self._parts:
             self._parts[modality] = Vectored.of(self.table, modality)
-        part = self._parts[modality]
-        if self._index is None or modality not in self._index.graphs:
-            return part.compared(queries, count)
-        if modality not in self._graphs:
-            self._graphs[modality] = graph.restore(self._index.graphs[modality])
-        opened, card = self._graphs[modality], self._index.card.parts[modality]
-        return part.scored(queries, graph.candidates(opened, queries, SPARE * count, card.expansion), count)
+        return self._parts[modality]
 
 
 def build_index(
@@ -195,39 +234,47 @@ def build_index(
     model = f"{table.model.fingerprint} {table.model.dtype}"
     before = previous.graphs if previous is not None and previous.card.model == model else {}
     cards: dict[str, PartCard] = {}
-    graphs: dict[str, bytes] = {}
+    graphs: dict[str, Graph] = {}
     for modality in sorted(pc.unique(table.table["modality"]).to_pylist()):
         part = Vectored.of(table, modality)
         found = _graph(part, before.get(modality)) if len(part.rows) > flat_up_to else None
         if found is None:
             self_retrieval, recall = _quality(part, part.compared(_sample(part), NEIGHBOURS))
-            cards[modality] = PartCard("flat", len(part.rows), 0, len(part.rows), self_retrieval, recall)
+            cards[modality] = PartCard("flat", len(part.rows), 0, 0, len(part.rows), self_retrieval, recall)
         else:
             cards[modality], graphs[modality] = found
     return SearchIndex(IndexCard(_content(table), model, cards), graphs)
 
 
-def _graph(part: Vectored, before: bytes | None) -> tuple[PartCard, bytes] | None:
-    """The earlier graph extended, else a new one; None if neither finds well enough, which is as good as never."""
+def _graph(part: Vectored, before: Graph | None) -> tuple[PartCard, Graph] | None:
+    """The earlier graph extended, else a new one; None if neither finds well enough, which is rare."""
     if len(np.unique(part.keys)) < len(part.keys):
         return None
-    extended = None if before is None else graph.extend(before, part.keys, part.vectors)
-    if extended is not None:
-        found = _measured(part, *extended)
+    extended = None if before is None else graph.extend(before.content, part.keys, part.vectors)
+    if before is not None and extended is not None:
+        found = _measured(part, *extended, before.strays)
         if found is not None:
             return found
-    return _measured(part, graph.build(part.keys, part.vectors), len(part.keys))
+    everything = np.arange(len(part.keys))
+    return _measured(part, graph.build(part.keys, part.vectors), everything, np.empty(0, np.uint64))
 
 
-def _measured(part: Vectored, opened: Index, added: int) -> tuple[PartCard, bytes] | None:
-    """What was saved, searched as a reader will."""
+def _measured(
+    part: Vectored, opened: Index, added: NDArray[np.int64], strays: graph.Keys
+) -> tuple[PartCard, Graph] | None:
+    """What was saved, searched as a reader will; earlier strays stay, and those among what was added join them."""
     content = graph.save(opened)
-    restored, queries = graph.restore(content), _sample(part)
+    restored = graph.restore(content)
     for expansion in EXPANSIONS:
-        found = part.scored(queries, graph.candidates(restored, queries, SPARE * NEIGHBOURS, expansion), NEIGHBOURS)
+        new = graph.missed(restored, part.keys[added], part.vectors[added], expansion)
+        strays_now = np.union1d(strays, new).astype(np.uint64)
+        if len(strays_now) > MAX_STRAYS * len(part.keys):
+            continue
+        found = _Walk(restored, strays_now, expansion).search(part, _sample(part), NEIGHBOURS)
         self_retrieval, recall = _quality(part, found)
         if self_retrieval == 1 and recall >= MIN_RECALL:
-            return PartCard("graph", len(part.rows), expansion, added, self_retrieval, recall), content
+            card = PartCard("graph", len(part.rows), expansion, len(strays_now), len(added), self_retrieval, recall)
+            return card, Graph(content, strays_now)
     return None
 
 
@@ -257,6 +304,12 @@ def _content(table: EmbeddingTable) -> str:
         for text in table.table[name].to_pylist():
             digest.update(text.encode() + b"\0")
     return digest.hexdigest()
+
+
+def _graph_of(chunks: Part, strays: Part | None) -> Graph:
+    if not isinstance(chunks, pa.Table) or not isinstance(strays, Mapping):
+        raise SearchIndexError("a graph of the index has lost its chunks or its strays; materialize the index again")
+    return Graph(b"".join(chunks["bytes"].to_pylist()), strays["keys"])
 
 
 def _chunks(content: bytes) -> pa.Table:

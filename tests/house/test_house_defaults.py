@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from aura.corpus.sources import DEFAULT_LIMITS
+from aura.corpus.sources import DEFAULT_OPTIONS
 from aura.experts.config import ExpertConfig
 from aura.settings_sections import CorpusSettings, ExpertSettings, TierSettings, TopologySettings
 from aura.tiers.budgets import TierBudgets
@@ -28,4 +28,4 @@ def test_tiers():
 
 def test_corpus():
     ours = CorpusSettings()
-    assert (ours.max_file_bytes, ours.max_text_bytes) == (DEFAULT_LIMITS.file_bytes, DEFAULT_LIMITS.text_bytes)
+    assert (ours.max_file_bytes, ours.max_text_bytes) == (DEFAULT_OPTIONS.file_bytes, DEFAULT_OPTIONS.text_bytes)

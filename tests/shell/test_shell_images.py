@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from aura.embeddings.table import EmbeddingTable
 from aura.topology.diagrams import PersistenceDiagrams
 
-IMAGES = ["corpus_manifest", "image_embeddings", "image_embedding_diagrams"]
+IMAGES = ["corpus_manifest", "image_embeddings", "image_index", "image_embedding_diagrams"]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,10 @@ def test_images_become_embeddings_and_diagrams_with_local_weights(pictures, visi
     outcome = graph.run("corpus")
     assert outcome.failed == {}
     assert set(outcome.materialized) == set(IMAGES)
-    assert outcome.left_out == {"text_embeddings": "skipped: no text items in this source"}
+    assert {name: outcome.left_out[name] for name in ("text_embeddings", "audio_embeddings")} == {
+        "text_embeddings": "skipped: no text items in this source",
+        "audio_embeddings": "skipped: no audio items in this source",
+    }
     embeddings, diagrams = graph.load("image_embeddings"), graph.load("image_embedding_diagrams")
     assert isinstance(embeddings, EmbeddingTable)
     assert embeddings.table.num_rows == outcome.materialized["image_embeddings"]["encoded"] == 30
@@ -59,7 +62,7 @@ def test_without_weights_images_are_skipped_with_the_remedy(pictures) -> None:
     assert set(outcome.materialized) == {"corpus_manifest"}
     assert "no weights configured" in outcome.left_out["image_embeddings"]
     assert "AURA_EMBEDDINGS__IMAGE_MODEL" in outcome.left_out["image_embeddings"]
-    assert outcome.skipped == {"image_embedding_diagrams"}
+    assert outcome.skipped == {"image_embedding_diagrams", "image_index"}
 
 
 def test_taking_the_weights_away_withdraws_what_was_made_with_them(pictures, vision_model) -> None:

@@ -1,0 +1,74 @@
+"""`aura search`: the nearest items, with scores and previews.
+
+Belongs here: printing. Does not: anything that another program needs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from aura.loading import open_catalog
+from aura.search.places import WITHIN, Within
+from aura.settings import load_settings
+
+if TYPE_CHECKING:
+    from aura.search.finding import Found
+
+console = Console()
+
+_PLACES: dict[str, Within] = {name: name for name in WITHIN}
+
+
+def search(
+    query: Annotated[str, typer.Argument(help="A sentence, or the path of an image, a sound or a text.")],
+    within: Annotated[
+        str | None, typer.Option("--in", help=f"{', '.join(WITHIN)}; by default items like the query.")
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Name of the source; by default all.")] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many items.")] = 10,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, without previews.")] = False,
+) -> None:
+    """Print the items nearest to a query.
+
+    For example `aura search "parse a date"`, `aura search seven --in images`, `aura search spoken.wav --in texts`.
+    """
+    if within is not None and within not in _PLACES:
+        raise typer.BadParameter(f"{within!r}: expected {', '.join(WITHIN)}", param_hint="--in")
+    from aura.search.finding import find_published
+
+    settings = load_settings()
+    with open_catalog() as catalog:
+        found = find_published(catalog, settings, query, within=_PLACES.get(within or ""), source=source, count=count)
+    if as_json:
+        console.print_json(_json(found))
+        return
+    table = Table(box=box.SIMPLE_HEAD, show_lines=False)
+    table.add_column("cosine", justify="right")
+    table.add_column("label")
+    table.add_column("preview", max_width=72)
+    table.add_column("item", overflow="fold")
+    for hit, shown in zip(found.hits, found.previews, strict=True):
+        table.add_row(f"{hit.score:.3f}", escape(hit.label or ""), shown.drawn(), escape(f"{hit.source}: {hit.uri}"))
+    console.print(table)
+    console.print(f"of {found.answer.searched:,} items, by {escape(found.answer.model)}", style="dim")
+
+
+def _json(found: Found) -> str:
+    answer = found.answer
+    return json.dumps(
+        {
+            "query": {"modality": answer.query.modality, "shown": answer.query.shown},
+            "model": answer.model,
+            "searched": answer.searched,
+            "hits": [asdict(hit) for hit in answer.hits],
+        }
+    )
