@@ -85,6 +85,22 @@ def test_every_speaker_is_left_out_once(joint_data_of_digits):
     assert plot_speakers(unheard).startswith(PNG)
 
 
+def test_leaving_speakers_out_goes_on_after_a_kill(joint_data_of_digits, tmp_path):
+    def killed_in_the_second(done, total):
+        if done == 13:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        leave_one_speaker_out(joint_data_of_digits, TINY, checkpoints=tmp_path, progress=killed_in_the_second)
+    steps = []
+    resumed = leave_one_speaker_out(
+        joint_data_of_digits, TINY, checkpoints=tmp_path, progress=lambda done, _: steps.append(done)
+    )
+    # The first training was done; the second had not come to its first checkpoint.
+    assert steps == list(range(9, 25))
+    assert resumed.speakers == leave_one_speaker_out(joint_data_of_digits, TINY).speakers
+
+
 def test_leaving_speakers_out_needs_three_of_them():
     with pytest.raises(NotTrainableError, match="this source has 0"):
         leave_one_speaker_out(digit_data(image_count=120, takes=0), TINY)

@@ -16,8 +16,11 @@ from torch.nn.functional import affine_grid, grid_sample  # noqa: TID253
 SHAPES = 3
 """Cosines that a random frequency response is made of."""
 
-_FLOOR = 0.5
+_COVERED = 0.5
+_LARGEST_COVER = 0.7
+_WIDEST = 0.7
 _MASKS = 2
+_LOUDEST_NOISE = 0.4
 
 
 def standardised(spectra: Tensor, frames: Tensor) -> Tensor:
@@ -49,7 +52,7 @@ def changed_sounds(spectra: Tensor, frames: Tensor, strength: float) -> Tensor:
 
 
 def changed_images(pixels: Tensor, strength: float) -> Tensor:
-    """Standardised pixels [n, channels, h, w], turned, scaled and moved a little, with noise."""
+    """Standardised pixels [n, channels, h, w], turned, scaled and moved a little, with noise, some partly covered."""
     if not strength:
         return pixels
     count = len(pixels)
@@ -60,7 +63,16 @@ def changed_images(pixels: Tensor, strength: float) -> Tensor:
     moved = grid_sample(
         pixels, affine_grid(maps, list(pixels.shape), align_corners=False), padding_mode="border", align_corners=False
     )
-    return moved + 0.05 * strength * torch.randn(pixels.shape)
+    return _covered(moved + 0.05 * strength * torch.randn(pixels.shape), strength)
+
+
+def _covered(pixels: Tensor, strength: float) -> Tensor:
+    """Half of the images with a rectangle of up to 0.7 of each side set to the mean (after Zhong et al. 2017)."""
+    count, _, height, width = pixels.shape
+    share = min(_LARGEST_COVER, _LARGEST_COVER * strength)
+    rows, columns = (_stripes(torch.full((count,), side), side, share) for side in (height, width))
+    chosen = (torch.rand(count) < _COVERED)[:, None, None]
+    return pixels.masked_fill((rows[:, :, None] & columns[:, None, :] & chosen)[:, None], 0.0)
 
 
 def _between(low: float, high: float, *shape: int) -> Tensor:
@@ -70,9 +82,9 @@ def _between(low: float, high: float, *shape: int) -> Tensor:
 def _warped(spectra: Tensor, strength: float) -> tuple[Tensor, Tensor]:
     """Time and frequency stretched and shifted; and how much faster each sound became [n]."""
     count, bins, frames = spectra.shape
-    faster = torch.exp(_between(-0.25, 0.25, count) * strength)
-    higher = torch.exp(_between(-0.12, 0.12, count) * strength)
-    late, up = _between(-0.12, 0.12, count) * strength, _between(-0.08, 0.08, count) * strength
+    faster = torch.exp(_between(-0.18, 0.18, count) * strength)
+    higher = torch.exp(_between(-0.085, 0.085, count) * strength)
+    late, up = _between(-0.085, 0.085, count) * strength, _between(-0.055, 0.055, count) * strength
     time = (torch.linspace(-1, 1, frames) + 1) * faster[:, None] - 1 + late[:, None]
     frequency = (torch.linspace(-1, 1, bins) + 1) * higher[:, None] - 1 + up[:, None]
     shape = (count, bins, frames)
@@ -89,9 +101,9 @@ def _responses(spectra: Tensor, scale: float) -> Tensor:
 
 
 def _with_noise(spectra: Tensor, strength: float) -> Tensor:
-    """Noise added to the power, 24 to 80 dB below the loudest point; a unit of a spectrum is 40 dB."""
+    """Noise added to the power, 16 to 80 dB below the loudest point; a unit of a spectrum is 40 dB."""
     loudest = spectra.amax(dim=(1, 2), keepdim=True)
-    level = loudest - _between(0.6, 2.0, len(spectra), 1, 1) / min(1.0, strength)
+    level = loudest - _between(_LOUDEST_NOISE, 2.0, len(spectra), 1, 1) / min(1.0, strength)
     noise = level + _responses(spectra, 0.1) + 0.08 * torch.randn(spectra.shape)
     return torch.logaddexp(spectra * _NEPERS, noise * _NEPERS) / _NEPERS
 
@@ -104,14 +116,14 @@ def _masked(spectra: Tensor, frames: Tensor, strength: float) -> Tensor:
     """Some bands and some stretches of time set to the mean."""
     count, bins, length = spectra.shape
     for _ in range(_MASKS):
-        spectra = spectra.masked_fill(_stripes(torch.full((count,), bins), bins, 0.2 * strength)[:, :, None], 0.0)
-        spectra = spectra.masked_fill(_stripes(frames, length, 0.15 * strength)[:, None, :], 0.0)
+        spectra = spectra.masked_fill(_stripes(torch.full((count,), bins), bins, 0.27 * strength)[:, :, None], 0.0)
+        spectra = spectra.masked_fill(_stripes(frames, length, 0.2 * strength)[:, None, :], 0.0)
     return spectra
 
 
 def _stripes(lengths: Tensor, size: int, share: float) -> Tensor:
     """One random stripe of up to a share of `size` in each row [n, size], within the row's length."""
-    width = _between(0.0, 1.0, len(lengths), 1) * size * min(share, _FLOOR)
+    width = _between(0.0, 1.0, len(lengths), 1) * size * min(share, _WIDEST)
     start = _between(0.0, 1.0, len(lengths), 1) * (lengths[:, None] - width).clamp(min=0)
     places = torch.arange(size)
     return (places >= start) & (places < start + width)

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 
 from aura.embeddings.joint.card import canonical_json, parsed
@@ -19,7 +20,7 @@ from aura.embeddings.joint.evaluation import Evaluation
 from aura.embeddings.joint.prepare import prepare
 from aura.embeddings.joint.reproducible import reproducible
 from aura.embeddings.joint.split import HeldOut
-from aura.embeddings.joint.training import train_prepared
+from aura.embeddings.joint.training import CheckpointPlan, train_prepared
 
 MIN_SPEAKERS = 3
 MIN_SPEAKER_ITEMS = 10
@@ -76,6 +77,7 @@ def leave_one_speaker_out(
     data: JointData,
     config: JointConfig | None = None,
     *,
+    checkpoints: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> UnheardSpeakers:
     """Train once per speaker on everything but this speaker's sounds, and measure on these.
@@ -83,6 +85,7 @@ def leave_one_speaker_out(
     Args:
         data: Items with sounds of at least three known speakers.
         config: Settings of each training.
+        checkpoints: A directory that keeps the state of each training; a killed call goes on from there.
         progress: Called with (steps done, steps in all), over all trainings.
 
     Raises:
@@ -101,7 +104,8 @@ def leave_one_speaker_out(
         prepared = prepare(data, config)
         for number, speaker in enumerate(names):
             report = _shifted(progress, number * config.steps, len(names) * config.steps)
-            model = train_prepared(prepared, config, HeldOut(speaker=speaker), progress=report)
+            plan = None if checkpoints is None else CheckpointPlan(checkpoints / f"without-{number:03d}.safetensors")
+            model = train_prepared(prepared, config, HeldOut(speaker=speaker), plan, report)
             sounds = model.card.items["audio"].held_out
             results.append(UnheardSpeaker(speaker, sounds, model.card.evaluation))
     return UnheardSpeakers(tuple(results), time.process_time() - start)
