@@ -9,9 +9,10 @@ from aura.embeddings.joint.errors import NotTrainableError
 from aura.embeddings.joint.evaluation import Embedded, Share, retrievals, zero_shot
 from aura.embeddings.joint.fusion_gain import fusion_gain
 from aura.embeddings.joint.plots import plot_recall, plot_speakers, plot_training
-from aura.embeddings.joint.speakers import UnheardSpeakers, leave_one_speaker_out, speakers_of
+from aura.embeddings.joint.speakers import leave_one_speaker_out, speakers_of
 from aura.embeddings.joint.split import HeldOut
 from aura.embeddings.joint.training import train_joint_model
+from aura.embeddings.joint.unheard import UnheardSpeakers
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

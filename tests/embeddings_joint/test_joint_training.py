@@ -48,12 +48,12 @@ def same(one, other):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_same_data_and_settings_give_the_same_bytes_whatever_happened_before(threads):
-    config = replace(TINY, threads=threads)
+    config, threads_before = replace(TINY, threads=threads), torch.get_num_threads()
     one = train_joint_model(DATA, config=config)
     torch.manual_seed(99)
     shuffled = JointData({modality: tuple(reversed(items)) for modality, items in DATA.items.items()})
     same(one, train_joint_model(shuffled, config=config))
-    assert torch.get_num_threads() == int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads()))
+    assert torch.get_num_threads() == threads_before
 
 
 def test_another_seed_gives_another_model_on_the_same_split():
@@ -234,6 +234,28 @@ def test_a_model_survives_parts_and_files(joint_model, tmp_path):
     joint_model.save(tmp_path / "again")
     for path in (tmp_path / "model").iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+
+
+def test_results_are_read_without_loading_torch():
+    names = [
+        "card",
+        "config",
+        "data",
+        "evaluation",
+        "fusion",
+        "fusion_gain",
+        "model",
+        "plots",
+        "registration",
+        "unheard",
+    ]
+    imports = "; ".join(f"import aura.embeddings.joint.{name}" for name in names)
+    heavy = "{'torch', 'transformers', 'sklearn', 'mlflow', 'matplotlib'}"
+    code = f"import sys; {imports}; print(*{heavy} & set(sys.modules))"
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True, capture_output=True
+    )
+    assert printed.stdout.split() == []
 
 
 def test_parts_that_are_no_model_are_refused(joint_model):

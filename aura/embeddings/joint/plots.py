@@ -9,7 +9,7 @@ import numpy as np
 
 from aura.embeddings.joint.card import JointCard
 from aura.embeddings.joint.evaluation import Evaluation
-from aura.embeddings.joint.speakers import UnheardSpeakers
+from aura.embeddings.joint.unheard import UnheardSpeakers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,63 +8,19 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
-from aura.embeddings.joint.card import canonical_json, parsed
 from aura.embeddings.joint.config import JointConfig
 from aura.embeddings.joint.data import JointData
 from aura.embeddings.joint.errors import NotTrainableError
-from aura.embeddings.joint.evaluation import Evaluation
 from aura.embeddings.joint.prepare import prepare
 from aura.embeddings.joint.reproducible import reproducible
 from aura.embeddings.joint.split import HeldOut
 from aura.embeddings.joint.training import CheckpointPlan, train_prepared
+from aura.embeddings.joint.unheard import UnheardSpeaker, UnheardSpeakers
 
 MIN_SPEAKERS = 3
 MIN_SPEAKER_ITEMS = 10
-
-
-@dataclass(frozen=True)
-class UnheardSpeaker:
-    """What a model reaches that has never heard one of the speakers.
-
-    Attributes:
-        speaker: Who was left out.
-        sounds: Items of this speaker, all held out.
-        evaluation: Held-out results; texts and images are those of every other training.
-    """
-
-    speaker: str
-    sounds: int
-    evaluation: Evaluation
-
-
-@dataclass(frozen=True)
-class UnheardSpeakers:
-    """The results of leaving each speaker out in turn.
-
-    Attributes:
-        speakers: One entry per speaker, by name.
-        cpu_s: CPU seconds of all of it.
-    """
-
-    speakers: tuple[UnheardSpeaker, ...]
-    cpu_s: float
-
-    def mean_recall(self, query: str, gallery: str) -> float:
-        """Mean over speakers of the recall@1 of an ordered pair; raises KeyError where it was not measured."""
-        return fmean(entry.evaluation.recall(query, gallery) for entry in self.speakers)
-
-    def to_json(self) -> bytes:
-        """Canonical JSON, UTF-8."""
-        return canonical_json(self)
-
-    @classmethod
-    def from_json(cls, text: bytes | str) -> UnheardSpeakers:
-        """Read it back; raises JointModelError for anything else."""
-        return parsed(cls, text, "results of leaving speakers out")
 
 
 def speakers_of(data: JointData) -> tuple[str, ...]:
