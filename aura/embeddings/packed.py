@@ -104,7 +104,7 @@ class _Linear:
     """A linear layer; on a CPU its weights are kept in the order in which oneDNN multiplies them.
 
     The plain layer brings them into this order at every call, and writes its output before GELU reads it again: both
-    together are a tenth of the time of MiniLM in bfloat16.
+    together are 6 % of the time of MiniLM in bfloat16 on a processor with AVX512-BF16.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from report import Figure, figure, tell
 from embedding_figures.images import save_clip
 
 WINDOW = 256
-FIRST = {"texts": 1024, "images": 256}
+FIRST = {"texts": 512, "images": 256}
 GOAL = 1.1
 
 STREAM = """
