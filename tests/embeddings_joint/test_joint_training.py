@@ -237,19 +237,8 @@ def test_a_model_survives_parts_and_files(joint_model, tmp_path):
 
 
 def test_results_are_read_without_loading_torch():
-    names = [
-        "card",
-        "config",
-        "data",
-        "evaluation",
-        "fusion",
-        "fusion_gain",
-        "model",
-        "plots",
-        "registration",
-        "unheard",
-    ]
-    imports = "; ".join(f"import aura.embeddings.joint.{name}" for name in names)
+    light = ("card", "config", "data", "evaluation", "fusion", "fusion_gain", "model", "plots", "registration")
+    imports = "; ".join(f"import aura.embeddings.joint.{name}" for name in (*light, "unheard"))
     heavy = "{'torch', 'transformers', 'sklearn', 'mlflow', 'matplotlib'}"
     code = f"import sys; {imports}; print(*{heavy} & set(sys.modules))"
     printed = subprocess.run(
