@@ -28,6 +28,7 @@ from aura.settings_sections import (
     EventSettings,
     ExpertSettings,
     GraphSettings,
+    JointSettings,
     MeasureSettings,
     PostgresSettings,
     RedisSettings,
@@ -85,6 +86,7 @@ class Settings(BaseSettings):
     )
     corpus: CorpusSettings = CorpusSettings()
     embeddings: EmbeddingSettings = EmbeddingSettings()
+    joint: JointSettings = JointSettings()
     search: SearchSettings = SearchSettings()
     topology: TopologySettings = TopologySettings()
     experts: ExpertSettings = ExpertSettings()

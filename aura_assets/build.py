@@ -8,7 +8,7 @@ from typing import Literal
 import dagster as dg
 
 from aura.settings import Settings
-from aura_assets import corpus, embeddings, events, experts, jobs, search, tiers, topology
+from aura_assets import corpus, embeddings, events, experts, jobs, joint, search, tiers, topology
 from aura_assets.asset import SETTINGS
 from aura_assets.io_managers import catalog_io_manager
 from aura_assets.op_tags import GPU_TAGS
@@ -32,9 +32,15 @@ ASSETS = (
     embeddings.text_embeddings,
     embeddings.image_embeddings,
     embeddings.audio_embeddings,
+    joint.joint_model,
+    joint.joint_report,
+    joint.joint_embeddings,
+    joint.fused_embeddings,
     search.text_index,
     search.image_index,
     search.audio_index,
+    search.joint_index,
+    search.fused_index,
     topology.embedding_diagrams,
     topology.image_embedding_diagrams,
     experts.expert_model,

@@ -6,7 +6,8 @@ The statements themselves are pure functions of `aura`; here they get their name
 from __future__ import annotations
 
 from aura.corpus.checks import identifiers_match_texts, most_items_usable
-from aura.embeddings.checks import no_collapse, unit_norms
+from aura.embeddings.checks import no_collapse, not_one_point, unit_norms
+from aura.embeddings.joint.checks import better_than_chance, understands_strangers
 from aura.experts.checks import better_than_majority, no_dead_expert, shares_sum_to_one
 from aura.search.checks import finds_neighbours, finds_themselves
 from aura.tiers.planning.checks import as_predicted, costs_are_sound, not_slower, within_capacity
@@ -23,6 +24,29 @@ MANIFEST = (
 EMBEDDINGS = (
     ValueCheck("unit_norms", "Every vector is finite and has length one.", unit_norms),
     ValueCheck("no_collapse", "The vectors differ: they have not fallen onto a point or a line.", no_collapse),
+)
+
+SHARED_EMBEDDINGS = (
+    ValueCheck("unit_norms", "Every vector is finite and has length one.", unit_norms),
+    ValueCheck("not_one_point", "The vectors differ: they have not fallen onto a point.", not_one_point),
+)
+
+JOINT_MODEL = (
+    ValueCheck(
+        "better_than_chance",
+        "Each modality surely finds each other one more often than by chance, on held-out items.",
+        better_than_chance,
+        blocking=False,
+    ),
+)
+
+JOINT_REPORT = (
+    ValueCheck(
+        "understands_strangers",
+        "Speakers whom a model has never heard are understood more often than by chance.",
+        understands_strangers,
+        blocking=False,
+    ),
 )
 
 SEARCH_INDEX = (

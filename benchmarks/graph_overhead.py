@@ -157,7 +157,7 @@ def run_bare(settings: Settings) -> Measured:
     limits = SourceOptions(file_bytes=int(corpus.max_file_bytes), text_bytes=int(corpus.max_text_bytes))
     with measured.timed_work():
         with measured.step("corpus_manifest"):
-            manifest = open_source(SourceRegistry(settings.sources_file).get(SOURCE), limits=limits).scan()
+            manifest = open_source(SourceRegistry(settings.sources_file).get(SOURCE), limits).scan()
             write_arrow(results / "manifest.arrow", manifest.table)
         with measured.step("text_embeddings"):
             encoder = open_text_encoder(

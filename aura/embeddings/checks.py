@@ -45,6 +45,22 @@ def no_collapse(table: EmbeddingTable) -> CheckResult:
     )
 
 
+def not_one_point(table: EmbeddingTable) -> CheckResult:
+    """Check that the vectors do not all point one way: the mean cosine of all pairs is at most `MAX_MEAN_COSINE`.
+
+    For a space whose vectors gather around the things they are about, however few these are.
+    """
+    vectors = table.vectors
+    if len(vectors) < 3:
+        return CheckResult(passed=True, figures={"vectors": float(len(vectors))}, description="Too few to judge.")
+    cosine = mean_cosine(vectors)
+    return CheckResult(
+        passed=cosine <= MAX_MEAN_COSINE,
+        figures={"vectors": float(len(vectors)), "mean_cosine": cosine},
+        description=f"The mean cosine of all pairs is {cosine:.3f} (at most {MAX_MEAN_COSINE}).",
+    )
+
+
 def rank_floor(n: int, d: int) -> float:
     """The effective rank that n vectors of dimension d should reach.
 

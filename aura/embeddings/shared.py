@@ -15,17 +15,19 @@ import pyarrow.compute as pc
 from aura.corpus.manifest import CorpusManifest
 from aura.corpus.rows import MODALITIES
 from aura.embeddings.encoder import Progress, SharedSpace
-from aura.embeddings.incremental import EmbeddingReport, embed_items
+from aura.embeddings.incremental import Elsewhere, EmbeddingReport, embed_items
 from aura.embeddings.table import EmbeddingModel, EmbeddingTable
+from aura.embeddings.windows import Read
 
 
 def embed_shared(
     manifest: CorpusManifest,
     space: SharedSpace,
     *,
-    read: Callable[[str, str], bytes],
+    read: Read,
     previous: EmbeddingTable | None = None,
     progress: Callable[[str], Progress] | None = None,
+    elsewhere: Callable[[str, Read | None], Elsewhere | None] | None = None,
 ) -> tuple[EmbeddingTable, Mapping[str, EmbeddingReport]] | None:
     """Bring the table of a source's items in a shared space up to date.
 
@@ -35,6 +37,7 @@ def embed_shared(
         read: From a uri and an item_id to the content of an image or sound.
         previous: The table of an earlier run.
         progress: Gives the progress of a modality.
+        elsewhere: Gives what encodes a modality in place of this process.
 
     Returns:
         Rows of texts, then images, then sounds, each in the order of the manifest, and a report per modality; None
@@ -46,14 +49,16 @@ def embed_shared(
     tables: list[EmbeddingTable] = []
     reports: dict[str, EmbeddingReport] = {}
     for modality in MODALITIES:
+        read_here = None if modality == "text" else read
         items = manifest.items(modality)
         if modality in space.modalities and items.num_rows:
             table, reports[modality] = embed_items(
                 items,
                 space.encoder(modality),
                 previous=None if previous is None else of_modality(previous, modality),
-                read=None if modality == "text" else read,
+                read=read_here,
                 progress=None if progress is None else progress(modality),
+                elsewhere=None if elsewhere is None else elsewhere(modality, read_here),
             )
             tables.append(table)
     if not tables:

@@ -57,7 +57,12 @@ def search(
     table.add_column("preview", max_width=72)
     table.add_column("item", overflow="fold")
     for hit, shown in zip(found.hits, found.previews, strict=True):
-        table.add_row(f"{hit.score:.3f}", escape(hit.label or ""), shown.drawn(), escape(f"{hit.source}: {hit.uri}"))
+        table.add_row(
+            f"{hit.score:.3f}",
+            escape(hit.label or ""),
+            shown.drawn(colours=console.color_system is not None),
+            escape(f"{hit.source}: {hit.uri}"),
+        )
     console.print(table)
     console.print(f"of {found.answer.searched:,} items, by {escape(found.answer.model)}", style="dim")
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 import soundfile
+from numpy.typing import NDArray
 from PIL import Image
-from rich.console import RenderableType
 from rich.style import Style
 from rich.text import Text
 
@@ -32,8 +32,9 @@ PICTURE_COLUMNS = 16
 MAX_HEARD_BYTES = 2**20
 """Larger sounds are drawn and not put into a notebook, which would carry them along."""
 
-BARS = " ▁▂▃▄▅▆▇█"
-BAR_COUNT = 32
+BARS = "▁▂▃▄▅▆▇█"
+BAR_COUNT = 24
+SHADES = " ░▒▓█"
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,11 @@ class Preview:
     loudness: Sequence[float] = ()
     sound: bytes | None = None
 
-    def drawn(self) -> RenderableType:
-        """For a terminal."""
+    def drawn(self, *, colours: bool = True) -> Text:
+        """For a terminal, with or without colours."""
         if self.picture is not None:
-            return Text.assemble(half_blocks(self.picture, PICTURE_COLUMNS), "\n" + self.text)
+            draw = half_blocks if colours else shaded
+            return Text.assemble(draw(self.picture, PICTURE_COLUMNS), "\n" + self.text)
         if self.loudness:
             bars = "".join(BARS[round(level * (len(BARS) - 1))] for level in self.loudness)
             return Text.assemble((bars, "cyan"), "\n" + self.text)
@@ -100,8 +102,7 @@ def preview(hit: Hit, manifest: CorpusManifest, source: Source) -> Preview:
 
 def half_blocks(picture: Image.Image, columns: int) -> Text:
     """Draw with characters whose upper half has one colour and whose lower half another."""
-    rows = max(1, round(columns * picture.height / picture.width / 2)) * 2
-    pixels = np.asarray(picture.resize((columns, min(rows, 2 * columns)), Image.Resampling.BOX))
+    pixels = _pixels(picture, columns)
     drawn = Text()
     for top, bottom in zip(pixels[::2], pixels[1::2], strict=True):
         for above, below in zip(top.tolist(), bottom.tolist(), strict=True):
@@ -109,6 +110,19 @@ def half_blocks(picture: Image.Image, columns: int) -> Text:
         drawn.append("\n")
     drawn.right_crop(1)
     return drawn
+
+
+def shaded(picture: Image.Image, columns: int) -> Text:
+    """Draw with characters of five shades, of which brightness is all that is left."""
+    grey = _pixels(picture.convert("L"), columns).astype(np.uint16)
+    levels = (grey[::2] + grey[1::2]) * (len(SHADES) - 1) // (2 * 255)
+    return Text("\n".join("".join(SHADES[level] for level in line) for line in levels.tolist()))
+
+
+def _pixels(picture: Image.Image, columns: int) -> NDArray[np.uint8]:
+    """The picture so many pixels across, and an even number high; at most twice as high as wide."""
+    rows = max(1, round(columns * picture.height / picture.width / 2)) * 2
+    return np.asarray(picture.resize((columns, min(rows, 2 * columns)), Image.Resampling.BOX))
 
 
 def _rows(manifest: CorpusManifest, column: str, value: str) -> list[dict[str, str]]:
