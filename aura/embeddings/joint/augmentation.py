@@ -116,8 +116,8 @@ def _masked(spectra: Tensor, frames: Tensor, strength: float) -> Tensor:
     """Some bands and some stretches of time set to the mean."""
     count, bins, length = spectra.shape
     for _ in range(_MASKS):
-        spectra = spectra.masked_fill(_stripes(torch.full((count,), bins), bins, 0.27 * strength)[:, :, None], 0.0)
-        spectra = spectra.masked_fill(_stripes(frames, length, 0.2 * strength)[:, None, :], 0.0)
+        spectra = spectra.masked_fill(_stripes(torch.full((count,), bins), bins, 0.2 * strength)[:, :, None], 0.0)
+        spectra = spectra.masked_fill(_stripes(frames, length, 0.15 * strength)[:, None, :], 0.0)
     return spectra
 
 

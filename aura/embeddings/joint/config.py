@@ -47,7 +47,7 @@ class JointConfig:
     width: int = 64
     layers: int = 2
     heads: int = 4
-    steps: int = 1200
+    steps: int = 800
     batch: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 0.1
