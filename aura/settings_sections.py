@@ -88,7 +88,7 @@ class EmbeddingSettings(_Section):
 class JointSettings(_Section):
     """The model that is trained on what belongs together in a source, where no shared model is configured."""
 
-    steps: PositiveInt = Field(1200, description="Batches of the training.")
+    steps: PositiveInt = Field(800, description="Batches of the training.")
     width: PositiveInt = Field(64, description="Dimensions of the shared space.")
     layers: PositiveInt = Field(2, description="Layers of each tower.")
     seed: int = Field(0, ge=0, description="Seed of the initial weights, the batches and the augmentation.")

@@ -216,11 +216,16 @@ def joint_report(
     if joint_model.outdated(corpus_manifest, model.card.config, 0.0):
         return Skipped("items have come or gone since the joint model was trained; the next training is reported")
     data = joint_data(corpus_manifest.table, open_registered(partition, registry, settings.corpus).read)
+    checkpoints = settings.home / "checkpoints" / f"joint_report-{partition}"
     speakers = fusion = None
     if len(speakers_of(data)) >= MIN_SPEAKERS:
-        speakers = leave_one_speaker_out(data, model.card.config, progress=progress(f"speakers[{partition}]"))
+        speakers = leave_one_speaker_out(
+            data, model.card.config, checkpoints=checkpoints, progress=progress(f"speakers[{partition}]")
+        )
     if len(model.modalities) == len(MODALITIES):
-        fusion = fusion_gain(model, data, progress=progress(f"fusion[{partition}]"))
+        # Where no image and sound that were held out are about the same thing, there is nothing to fuse.
+        with suppress(NotTrainableError):
+            fusion = fusion_gain(model, data, progress=progress(f"fusion[{partition}]"))
     if speakers is None and fusion is None:
         return Skipped("there are neither three speakers that are known by name nor all three modalities")
     return _reported(JointReport(speakers, fusion))

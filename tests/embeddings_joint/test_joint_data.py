@@ -4,7 +4,7 @@ import pytest
 from joint_material import manifest
 
 from aura.corpus.errors import ItemChangedError
-from aura.embeddings.joint.data import MIN_GROUPS, JointData, JointItem, joint_data
+from aura.embeddings.joint.data import MIN_GROUPS, MIN_ITEMS, JointData, JointItem, joint_data
 from aura.embeddings.joint.errors import NotTrainableError
 
 
@@ -50,6 +50,15 @@ def test_a_label_without_texts_is_its_own_text_and_one_with_texts_has_these():
     }
     assert [item.speaker for item in data.items["audio"]] == ["rex"]
     assert data.left_out == {"text: belongs to nothing of another modality": 1}
+
+
+def test_a_modality_of_which_there_is_too_little_is_left_out_where_two_others_are_left():
+    rows = [*photographs(MIN_ITEMS), {"item_id": "a1", "modality": "audio", "group": "g1"}]
+    data = joint_data(manifest(rows), read)
+    assert data.modalities == ("text", "image")
+    assert data.left_out == {f"audio: fewer than {MIN_ITEMS} items": 1}
+    few = [*photographs(MIN_GROUPS), {"item_id": "a1", "modality": "audio", "group": "g1"}]
+    assert joint_data(manifest(few), read).modalities == ("text", "image", "audio")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ from aura.embeddings.joint.errors import NotTrainableError
 
 PairedBy = Literal["group", "label"]
 
+MIN_ITEMS = 24
+"""Items of a modality, of which some are held out: fewer teach nothing about it."""
+
 MIN_GROUPS = 16
 """Groups of at least two modalities from which on groups decide what belongs together; with fewer, labels do."""
 
@@ -136,6 +139,7 @@ def joint_data(
         left_out[f"{modality}: more than {max_items:,} items"] += len(paired) - len(kept)
         chosen += kept
     items = _read_items(chosen, read, max_bytes, left_out, progress)
+    _leave_out_few(items, paired_by, left_out)
     if paired_by == "label":
         items["text"] += _names({concepts[row] for row in concepts}, {item.concept for item in items["text"]})
     return JointData(
@@ -212,6 +216,20 @@ def _read_items(
         if progress is not None:
             progress(done, len(chosen))
     return items
+
+
+def _leave_out_few(items: dict[str, list[JointItem]], paired_by: PairedBy, left_out: Counter[str]) -> None:
+    """Go on without a modality of which there is too little, where two others are left."""
+    # Labels are texts, however few texts there are.
+    enough = [
+        modality
+        for modality in MODALITIES
+        if len(items[modality]) >= MIN_ITEMS or (modality == "text" and paired_by == "label")
+    ]
+    for modality in MODALITIES:
+        if len(enough) > 1 and modality not in enough and items[modality]:
+            left_out[f"{modality}: fewer than {MIN_ITEMS} items"] += len(items[modality])
+            items[modality] = []
 
 
 def _names(labels: set[str], with_texts: set[str]) -> list[JointItem]:
