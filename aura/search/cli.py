@@ -44,6 +44,7 @@ def search(
     if within is not None and within not in _PLACES:
         raise typer.BadParameter(f"{within!r}: expected {', '.join(WITHIN)}", param_hint="--in")
     from aura.search.finding import find_published
+    from aura.search.preview import printable
 
     settings = load_settings()
     with open_catalog() as catalog:
@@ -51,20 +52,18 @@ def search(
     if as_json:
         console.print_json(_json(found))
         return
-    table = Table(box=box.SIMPLE_HEAD, show_lines=False)
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("cosine", justify="right")
     table.add_column("label")
     table.add_column("preview", max_width=72)
     table.add_column("item", overflow="fold")
+    in_colour = console.color_system is not None
     for hit, shown in zip(found.hits, found.previews, strict=True):
-        table.add_row(
-            f"{hit.score:.3f}",
-            escape(hit.label or ""),
-            shown.drawn(colours=console.color_system is not None),
-            escape(f"{hit.source}: {hit.uri}"),
-        )
+        words = (hit.label or "", f"{hit.source}: {hit.uri}")
+        label, item = (escape(printable(text)) for text in words)
+        table.add_row(f"{hit.score:.3f}", label, shown.drawn(colours=in_colour), item)
     console.print(table)
-    console.print(f"of {found.answer.searched:,} items, by {escape(found.answer.model)}", style="dim")
+    console.print(f"of {found.answer.searched:,} items, by {escape(printable(found.answer.model))}", style="dim")
 
 
 def _json(found: Found) -> str:

@@ -87,7 +87,7 @@ def preview(hit: Hit, manifest: CorpusManifest, source: Source) -> Preview:
     """
     if hit.modality == "fused":
         members = _rows(manifest, "group", hit.uri)
-        return Preview(hit, ", ".join(f"{row['modality']} {row['uri']}" for row in members))
+        return Preview(hit, printable(", ".join(f"{row['modality']} {row['uri']}" for row in members)))
     rows = _rows(manifest, "item_id", hit.item_id)
     if not rows:
         return Preview(hit, "gone since it was embedded")
@@ -96,7 +96,7 @@ def preview(hit: Hit, manifest: CorpusManifest, source: Source) -> Preview:
     try:
         content = source.read(rows[0]["uri"], hit.item_id)
     except CorpusError as error:
-        return Preview(hit, f"cannot be read: {error}")
+        return Preview(hit, printable(f"cannot be read: {error}"))
     return _picture(hit, content) if hit.modality == "image" else _sound(hit, content)
 
 
@@ -133,8 +133,13 @@ def _rows(manifest: CorpusManifest, column: str, value: str) -> list[dict[str, s
     return rows
 
 
+def printable(text: str) -> str:
+    """A text without what a terminal would obey: control characters become a replacement character."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in " ".join(text.split()))
+
+
 def _shortened(text: str) -> str:
-    plain = " ".join(text.split())
+    plain = printable(text)
     return plain if len(plain) <= TEXT_CHARACTERS else plain[: TEXT_CHARACTERS - 1] + "…"
 
 
