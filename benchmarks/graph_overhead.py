@@ -150,6 +150,7 @@ def run_bare(settings: Settings) -> Measured:
         from aura.experts.config import ExpertConfig
         from aura.experts.routing_table import route
         from aura.experts.training import train_expert_model
+        from aura.search.index import build_index
         from aura.topology.persistence import cloud_diagrams
     results = settings.home / "results"
     results.mkdir(parents=True)
@@ -169,6 +170,9 @@ def run_bare(settings: Settings) -> Measured:
             )
             embeddings, _ = embed_items(manifest.items("text"), encoder)
             write_arrow(results / "embeddings.arrow", embeddings.table)
+        with measured.step("text_index"):
+            index = build_index(embeddings, flat_up_to=settings.search.flat_up_to)
+            (results / "index.json").write_bytes(index.to_parts()["card"])
         labels = embeddings.table["label"].to_pylist()
         item_ids = embeddings.table["item_id"].to_pylist()
         with measured.step("embedding_diagrams"):
