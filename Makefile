@@ -9,7 +9,7 @@ COMPILE := pip compile pyproject.toml --all-extras --group dev --generate-hashes
 .PHONY: demo test up lint lock lock-check bench browser servers format help
 
 demo: $(READY)  ## Turn a real corpus into embeddings, diagrams, routing tables and a placement (SOURCE=dir for your own)
-	@$(BIN)/python -m aura_assets.demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(NAME),--name "$(NAME)")
+	@$(BIN)/python -m aura_assets.demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(NAME),--name "$(NAME)") $(if $(DATA),--data "$(DATA)")
 
 # Two workers with one thread each: more threads than cores wait for each other, and each worker holds a torch of its own.
 test: $(READY) browser servers  ## Run all tests (ARGS="-k name" for some)

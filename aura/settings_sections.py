@@ -36,6 +36,9 @@ def _beginning_with(*accepted: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+"""A path that means the same to a process that runs in another directory."""
+
 Address = Annotated[str, AfterValidator(_without_credentials)]
 """An address without a user name or password in it."""
 
@@ -45,7 +48,7 @@ class CorpusSettings(_Section):
 
     max_file_bytes: ByteSize = Field(ByteSize(32 * MIB), description="A larger file is set aside.")
     max_text_bytes: ByteSize = Field(ByteSize(MIB), description="A longer text item is set aside.")
-    spoken_digits: Path | None = Field(
+    spoken_digits: AbsolutePath | None = Field(
         None, description="Directory of the Free Spoken Digit Dataset; its sounds join the source `digits`."
     )
 

@@ -28,7 +28,7 @@ from aura.corpus.registry import SourceRegistry
 from aura.corpus.sources import SourceSpec
 from aura.corpus.tree import resolved_root
 from aura.services.stack import prepare_dagster_home
-from aura.settings import LOOPBACK, Settings, load_settings
+from aura.settings import LOOPBACK, Settings, load_settings, variable_of
 from aura.tiers.catalog import Catalog
 from aura.tiers.opening import open_configured_store
 from aura.tiers.store import TieredStore
@@ -205,6 +205,7 @@ NEXT_STEPS = """
     MLflow     {1}
     dashboard  {2}
   make demo SOURCE=~/documents                the same for a directory of your own
+  .venv/bin/aura search "parse a date"        the nearest items, by a text, an image or a sound
   .venv/bin/aura sources add notes ~/notes    watch a directory from now on
   .venv/bin/aura settings                     every setting, its value and where it comes from
 """
@@ -214,6 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job; 0 if everything that could be made was made."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--source", type=Path, help="a directory of your own, instead of the built-in sources")
+    parser.add_argument("--data", type=Path, help="a directory with the Free Spoken Digit Dataset in its folder fsdd")
     parser.add_argument("--name", help="what to call it (by default as the directory)")
     chosen = parser.parse_args(arguments)
     console = Console()
@@ -221,6 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A skipped asset has no check results, which Dagster says once per check; the table below says it once.
     logging.getLogger("dagster._core.execution.plan.active").setLevel(logging.ERROR)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    if chosen.data is not None:
+        os.environ[variable_of("corpus.spoken_digits")] = str(chosen.data.expanduser().absolute() / "fsdd")
     started = time.perf_counter()
     try:
         settings = load_settings()
