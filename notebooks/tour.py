@@ -155,6 +155,13 @@ from aura.embeddings.plots import scatter
 Image(scatter(embeddings))
 
 # %% [markdown]
+# `aura.find` asks in words. It also takes the path of an image or a sound, and `within="images"` or `"sounds"` looks
+# across modalities where the source has a joint model.
+
+# %%
+aura.find("the mean of some numbers", source=source, count=5)
+
+# %% [markdown]
 # ## The diagrams
 #
 # Persistent homology of the cloud: connected components (H0) and loops (H1), each a bar from the scale at which it
