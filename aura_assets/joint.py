@@ -197,6 +197,7 @@ def joint_report(
     *,
     registry: dg.ResourceParam[SourceRegistry],
     settings: dg.ResourceParam[Settings],
+    store: dg.ResourceParam[TieredStore],
     progress: dg.ResourceParam[Progress],
 ) -> Made | Skipped:
     """How well the joint model does where it is hard.
@@ -214,6 +215,10 @@ def joint_report(
     if "audio" not in model.modalities:
         return Skipped("the joint model was trained without sounds")
     if joint_model.outdated(corpus_manifest, model.card.config, 0.0):
+        # What the model was trained from is not there any more as it was: its report is the one from then.
+        previous = Catalog(store).load_previous(JointReport, "joint_report", partition)
+        if previous is not None and previous.model == model.fingerprint:
+            return _reported(previous)
         return Skipped("items have come or gone since the joint model was trained; the next training is reported")
     data = joint_data(corpus_manifest.table, open_registered(partition, registry, settings.corpus).read)
     checkpoints = settings.home / "checkpoints" / f"joint_report-{partition}"
@@ -228,7 +233,7 @@ def joint_report(
             fusion = fusion_gain(model, data, progress=progress(f"fusion[{partition}]"))
     if speakers is None and fusion is None:
         return Skipped("there are neither three speakers that are known by name nor all three modalities")
-    return _reported(JointReport(speakers, fusion))
+    return _reported(JointReport(model.fingerprint, speakers, fusion))
 
 
 def _reported(report: JointReport) -> Made:

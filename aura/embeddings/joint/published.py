@@ -23,7 +23,7 @@ from aura.embeddings.opening import Encoders
 from aura.embeddings.spaces import PublishedSpace
 from aura.tiers.values import Part
 
-_LISTED, _SPEAKERS, _FUSION = "listed", "speakers", "fusion"
+_LISTED, _MODEL, _SPEAKERS, _FUSION = "listed", "model", "speakers", "fusion"
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +84,12 @@ class JointReport:
     """How well a joint model does where it is hard: people whom it never heard, and modalities that are degraded.
 
     Attributes:
+        model: Fingerprint of the model.
         speakers: Results of leaving each speaker out of a training in turn; None with too few speakers.
         fusion: What fusing image and sound gains; None without all three modalities.
     """
 
+    model: str
     speakers: UnheardSpeakers | None
     fusion: FusionReport | None
 
@@ -95,13 +97,20 @@ class JointReport:
         """JSON parts, of what there is; the CPU time, which is never the same, is left out."""
         speakers = None if self.speakers is None else replace(self.speakers, cpu_s=0.0)
         found = {_SPEAKERS: speakers, _FUSION: self.fusion}
-        return {name: value.to_json() for name, value in found.items() if value is not None}
+        return {_MODEL: self.model.encode()} | {
+            name: value.to_json() for name, value in found.items() if value is not None
+        }
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Part]) -> Self:
         """Put it together; raises JointModelError when the parts are another thing's."""
-        speakers, fusion = parts.get(_SPEAKERS), parts.get(_FUSION)
+        model, speakers, fusion = parts.get(_MODEL), parts.get(_SPEAKERS), parts.get(_FUSION)
+        if not isinstance(model, bytes):
+            raise JointModelError(
+                f"a report has a part {_MODEL!r}, got {sorted(parts)}; materialize joint_report again"
+            )
         return cls(
+            model.decode(),
             UnheardSpeakers.from_json(speakers) if isinstance(speakers, bytes) else None,
             FusionReport.from_json(fusion) if isinstance(fusion, bytes) else None,
         )
