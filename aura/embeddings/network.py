@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
+from aura.embeddings.attention import use_in
 from aura.embeddings.encoder import (
     Device,
     DtypeSetting,
@@ -128,8 +129,10 @@ def to_bfloat16(module: torch.nn.Module) -> Undo:
 
     before = [(tensor, tensor.data) for tensor in (*module.parameters(), *module.buffers())]
     module.to(torch.bfloat16)
+    attend_as_before = use_in(module)
 
     def undo() -> None:
+        attend_as_before()
         for tensor, data in before:
             tensor.data = data
 

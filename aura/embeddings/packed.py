@@ -1,8 +1,8 @@
 """The forward pass of BERT over tokens without padding.
 
 Belongs here: BERT and RoBERTa, rearranged: one product for queries, keys and values, texts one after the other in one
-matrix, attention per group of texts of equal length. Does not: tokens, pooling, other architectures, which the library
-runs (`aura.embeddings.towers`).
+matrix, attention per group of texts of equal length. Does not: the attention itself (`aura.embeddings.attention`),
+tokens, pooling, other architectures, which the library runs (`aura.embeddings.towers`).
 
 BERT: Devlin et al. 2019, arXiv 1810.04805. Packing without padding: Zeng et al. 2022, arXiv 2208.08124.
 """
@@ -15,6 +15,8 @@ from itertools import chain, groupby
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+
+from aura.embeddings.attention import attention, query_scale
 
 if TYPE_CHECKING:
     import torch
@@ -133,8 +135,10 @@ class _Linear:
 class _Layer:
     def __init__(self, weights: Mapping[str, Tensor], name: str, heads: int, eps: float, dtype: torch.dtype) -> None:
         self._heads = heads
-        projections = [f"{name}.attention.self.{part}" for part in ("query", "key", "value")]
-        self._qkv = _Linear(weights, projections, dtype)
+        query, key, value = (f"{name}.attention.self.{part}" for part in ("query", "key", "value"))
+        scale = query_scale(len(weights[f"{query}.weight"]) // heads)
+        scaled = {part: scale * weights[part] for part in (f"{query}.weight", f"{query}.bias")}
+        self._qkv = _Linear({**weights, **scaled}, [query, key, value], dtype)
         self._out = _Linear(weights, [f"{name}.attention.output.dense"], dtype)
         self._attention_norm = _Norm(weights, f"{name}.attention.output.LayerNorm", eps, dtype)
         self._up = _Linear(weights, [f"{name}.intermediate.dense"], dtype, gelu=True)
@@ -147,13 +151,10 @@ class _Layer:
 
     def _attend(self, qkv: Tensor, groups: Sequence[Group]) -> Tensor:
         """Attention [tokens, d] out of queries, keys and values [tokens, 3 d]."""
-        from torch.nn.functional import scaled_dot_product_attention
-
         attended = qkv.new_empty(len(qkv), qkv.shape[1] // 3)
         for group in groups:
             shape = (group.count, group.length, 3, self._heads, -1)
-            q, k, v = qkv[group.rows].view(shape).permute(2, 0, 3, 1, 4)
-            heads = scaled_dot_product_attention(q, k, v).transpose(1, 2)
+            heads = attention(*qkv[group.rows].view(shape).permute(2, 0, 3, 1, 4)).transpose(1, 2)
             attended[group.rows].view(heads.shape).copy_(heads)
         return attended
 
