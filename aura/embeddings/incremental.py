@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from aura.embeddings.encoder import Encoder, Progress, Vectors
-from aura.embeddings.errors import EmbeddingTableError
+from aura.embeddings.errors import EmbeddingTableError, EncodingError
 from aura.embeddings.table import DESCRIPTION_COLUMNS, EmbeddingModel, EmbeddingTable
 from aura.embeddings.windows import EncodedWindow, Read, cut, encode_window
 
@@ -47,7 +47,7 @@ class EmbeddingReport:
         reused: Items whose vector was taken over, bit for bit.
         removed: Items that had a vector before and have none any more.
         set_aside: Items that have no vector, and why.
-        seconds: Wall time of reading and encoding, without loading the model.
+        seconds: Wall time of reading and encoding, without loading the model in this process.
         load_seconds: Wall time of loading the model and its library; 0 where nothing had to be loaded.
         tokens: Tokens that went through the model, padding not counted; 0 where there are none.
         chunked: Encoded items longer than the model's window, whose vector is the mean of those of their pieces.
@@ -111,7 +111,8 @@ def embed_items(
 
     Raises:
         EmbeddingTableError: the items lack a column, or an item_id is repeated.
-        EncodingError: the model cannot be loaded or gives vectors that cannot be used.
+        EncodingError: the model cannot be loaded or gives vectors that cannot be used, or `elsewhere` encoded with
+            another one.
     """
     _check_items(items, needs_text=read is None)
     ids: list[str] = items["item_id"].to_pylist()
@@ -125,12 +126,15 @@ def embed_items(
         loaded = time.perf_counter()
         results = _here(windows, encoder, read, progress) if elsewhere is None else elsewhere(iter(windows))
         encoding = _gathered(rows, windows, results, progress)
+        _check_model(encoding.model, encoder.fingerprint)
         return replace(encoding, load_seconds=loaded - started, seconds=time.perf_counter() - loaded)
 
     encoding = encode([row for row in range(len(ids)) if row not in reused])
-    if previous is not None and reused and encoding.model and encoding.model.dtype != previous.model.dtype:
+    if previous is not None and reused and _other_arithmetic(encoding, previous.model):
         reused = {}
-        encoding = encode(list(range(len(ids))))
+        again = encode(list(range(len(ids))))
+        spent = {"seconds": encoding.seconds, "load_seconds": encoding.load_seconds}
+        encoding = replace(again, **{name: getattr(again, name) + before for name, before in spent.items()})
     table = _assemble(items, encoder, previous, reused, encoding)
     report = EmbeddingReport(
         reason=_reason(previous, table.model, encoding),
@@ -173,6 +177,32 @@ def _reusable(ids: list[str], previous: EmbeddingTable | None, fingerprint: str)
     return {row: before[item_id] for row, item_id in enumerate(ids) if item_id in before}
 
 
+def _other_arithmetic(encoding: _Encoding, before: EmbeddingModel) -> bool:
+    """Whether there are vectors now that those of an earlier run cannot be mixed with."""
+    return encoding.model is not None and bool(encoding.rows) and encoding.model.dtype != before.dtype
+
+
+def _check_model(model: EmbeddingModel | None, fingerprint: str) -> None:
+    if model is not None and model.fingerprint != fingerprint:
+        raise EncodingError(
+            f"the items were encoded with {model}, and the model here is {fingerprint[:8]}: put the same files on all "
+            f"machines"
+        )
+
+
+def _common_model(results: Sequence[EncodedWindow]) -> EmbeddingModel | None:
+    """What all windows were encoded with; the parity is that of the worst."""
+    models = [result.model for result in results]
+    for model in models[1:]:
+        if (model.fingerprint, model.dtype) != (models[0].fingerprint, models[0].dtype):
+            raise EncodingError(
+                f"some items were encoded with {models[0]} and some with {model}: put the same files on all machines, "
+                f"and set AURA_EMBEDDINGS__DTYPE to float32 where their hardware differs"
+            )
+    parities = [model.parity_cosine for model in models if model.parity_cosine is not None]
+    return replace(models[0], parity_cosine=min(parities, default=None)) if models else None
+
+
 def _gathered(
     rows: list[int], windows: list[pa.Table], results: Iterator[EncodedWindow], progress: Progress | None
 ) -> _Encoding:
@@ -193,7 +223,7 @@ def _gathered(
         rows=encoded,
         vectors=np.concatenate([result.vectors for result in done]) if done else np.empty((0, 0), np.float32),
         refused=refused,
-        model=done[0].model if done else None,
+        model=_common_model(done),
         tokens=sum(result.tokens for result in done),
         chunked=sum(result.chunked for result in done),
         truncated=sum(result.truncated for result in done),

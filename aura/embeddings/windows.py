@@ -38,7 +38,7 @@ class EncodedWindow:
 
     Attributes:
         vectors: [m, d] float32 of length 1, of the items that have one, in their order.
-        refused: Why an item has none, by its place in the window.
+        refused: Why an item has none, by its place in the window and in the order of the places.
         model: What they were encoded with.
         tokens: Tokens that went through the model, padding not counted; 0 where there are none.
         chunked: Items that were encoded in more than one piece.
@@ -84,9 +84,8 @@ def encode_window(
     readable, contents, unread = _contents(items, read)
     encoded = encoder.encode(contents, progress)
     refused = {readable[place]: reason for place, reason in encoded.refused.items()}
-    return EncodedWindow(
-        encoded.vectors, unread | refused, encoder.model, encoded.tokens, encoded.chunked, encoded.truncated
-    )
+    without = dict(sorted((unread | refused).items()))
+    return EncodedWindow(encoded.vectors, without, encoder.model, encoded.tokens, encoded.chunked, encoded.truncated)
 
 
 def _contents(items: pa.Table, read: Read | None) -> tuple[list[int], list[Any], dict[int, str]]:

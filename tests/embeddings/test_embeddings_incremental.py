@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aura.corpus.errors import ItemChangedError
-from aura.embeddings.errors import EmbeddingTableError
+from aura.embeddings import windows
+from aura.embeddings.errors import EmbeddingTableError, EncodingError
 from aura.embeddings.image import open_image_encoder
 from aura.embeddings.incremental import embed_items
-from aura.embeddings.table import EmbeddingTable
+from aura.embeddings.table import EmbeddingModel, EmbeddingTable
 from aura.embeddings.text import open_text_encoder
+from aura.embeddings.windows import encode_window
 
 TEXTS = [" ".join(WORDS.split()[start : start + length]) for start in range(8) for length in (1, 3, 7)]
 
@@ -117,6 +120,88 @@ def test_vectors_of_another_arithmetic_are_not_mixed_with_new_ones(tiny_text_mod
     assert (report.encoded, report.reused) == (len(TEXTS), 0)
     assert report.reason.startswith("model changed")
     assert second.vectors.tobytes() == full.vectors.tobytes()
+
+
+def gone(uri: str, _: str) -> bytes:
+    raise ItemChangedError(f"{uri!r} is gone; scan it again")
+
+
+def test_another_arithmetic_without_a_new_vector_leaves_the_old_ones_as_they_are(tiny_text_model):
+    encoder = open_text_encoder(str(tiny_text_model), device="cpu", dtype="float32")
+    full, _ = embed_items(text_items(TEXTS), encoder)
+    first = EmbeddingTable.build(text_items(TEXTS[:-1]), full.vectors[:-1], replace(full.model, dtype="bfloat16"))
+    second, report = embed_items(text_items(TEXTS), encoder, previous=first, read=gone)
+    assert (report.reason, report.encoded, report.reused) == ("nothing new", 0, len(TEXTS) - 1)
+    assert [entry.uri for entry in report.set_aside] == [f"file:{TEXTS[-1]}"]
+    assert second.table.equals(first.table, check_metadata=True)
+
+
+def test_where_every_item_is_refused_the_table_is_empty_and_of_the_model(encoder):
+    first, _ = embed_items(text_items(TEXTS[:3]), encoder)
+    for previous in (None, first):
+        seen: list[tuple[int, int]] = []
+        table, report = embed_items(
+            text_items(TEXTS[3:]),
+            encoder,
+            previous=previous,
+            read=gone,
+            progress=lambda done, total, seen=seen: seen.append((done, total)),
+        )
+        assert table.vectors.shape == (0, 32)
+        assert table.model == encoder.model
+        assert (report.encoded, report.removed) == (0, 0 if previous is None else 3)
+        assert [entry.uri for entry in report.set_aside] == [f"file:{text}" for text in TEXTS[3:]]
+        assert seen[-1] == (len(TEXTS) - 3, len(TEXTS) - 3)
+
+
+def test_a_table_of_another_dimension_is_of_another_model(encoder):
+    vectors = np.eye(len(TEXTS), 5, dtype=np.float32)
+    first = EmbeddingTable.build(text_items(TEXTS), vectors, EmbeddingModel("other", "0" * 32, None, 5, "float32"))
+    second, report = embed_items(text_items(TEXTS), encoder, previous=first)
+    assert (second.model.dimension, report.encoded, report.removed) == (32, len(TEXTS), 0)
+    assert report.reason.startswith("model changed: other (00000000, float32)")
+
+
+def test_windows_that_were_encoded_elsewhere_are_put_together_in_their_order(encoder, monkeypatch):
+    monkeypatch.setattr(windows, "TEXTS", 5)
+    here, _ = embed_items(text_items(TEXTS), encoder)
+    there, report = embed_items(
+        text_items(TEXTS), encoder, elsewhere=lambda cut: (encode_window(window, encoder, None) for window in cut)
+    )
+    assert there.table.equals(here.table, check_metadata=True)
+    assert report.encoded == len(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ([{}, {"dtype": "bfloat16"}], "some items were encoded with .*float32.* and some with .*bfloat16"),
+        ([{}, {"fingerprint": "1" * 32}], "put the same files on all machines"),
+        ([{"fingerprint": "1" * 32}] * 2, "the items were encoded with .*11111111.* put the same files"),
+    ],
+)
+def test_vectors_of_machines_that_differ_are_not_mixed(encoder, monkeypatch, changes, message):
+    monkeypatch.setattr(windows, "TEXTS", len(TEXTS) // 2)
+
+    def elsewhere(cut):
+        for window, change in zip(cut, changes, strict=True):
+            result = encode_window(window, encoder, None)
+            yield replace(result, model=replace(result.model, **change))
+
+    with pytest.raises(EncodingError, match=message):
+        embed_items(text_items(TEXTS), encoder, elsewhere=elsewhere)
+
+
+def test_the_parity_of_several_machines_is_that_of_the_worst(encoder, monkeypatch):
+    monkeypatch.setattr(windows, "TEXTS", len(TEXTS) // 2)
+
+    def elsewhere(cut):
+        for window, parity in zip(cut, (0.9997, 0.9995), strict=True):
+            result = encode_window(window, encoder, None)
+            yield replace(result, model=replace(result.model, dtype="bfloat16", parity_cosine=parity))
+
+    table, _ = embed_items(text_items(TEXTS), encoder, elsewhere=elsewhere)
+    assert (table.model.dtype, table.model.parity_cosine) == ("bfloat16", 0.9995)
 
 
 def test_labels_and_uris_are_those_of_the_new_listing(encoder):

@@ -23,7 +23,14 @@ from aura.embeddings.opening import Encoders
 
 
 @pytest.fixture
-def closed_port():
+def outside():
+    """This process belongs to no cluster, which it would use."""
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
+@pytest.fixture
+def closed_port(outside):
     """A port of this machine on which nothing listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -50,6 +57,7 @@ def test_an_automatic_address_where_nothing_listens_is_refused_too(recipe, close
         embed_on("auto", recipe)
 
 
+@pytest.mark.usefixtures("outside")
 @pytest.mark.parametrize("address", ["nonsense", "somewhere:99999"])
 def test_what_is_no_address_is_refused(recipe, address):
     with pytest.raises(ClusterError, match=f"no Ray cluster answers at '{address}'"):
@@ -73,11 +81,11 @@ def test_nothing_to_encode_needs_no_cluster(recipe, closed_port):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("outside")
 def test_something_else_that_listens_is_given_up(recipe):
     """Ray itself goes on for a quarter of an hour."""
     import ray
 
-    ray.shutdown()
     with socket.socket() as silent:
         silent.bind(("0.0.0.0", 0))
         silent.listen()
