@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from shutil import rmtree
+from statistics import fmean
 from typing import Any
 
 import dagster as dg
@@ -38,12 +40,16 @@ from aura_assets.asset import aura_asset
 from aura_assets.checks import JOINT_MODEL, JOINT_REPORT, SHARED_EMBEDDINGS
 from aura_assets.embeddings import elsewhere, made
 from aura_assets.metadata import markdown_table, picture
-from aura_assets.step import Made, Skipped
+from aura_assets.step import FORCE_TAG, Made, Skipped
 from resources.instruments import Instruments
 from resources.progress import Progress, Report
 
 REGISTERED_NAME = "aura-joint"
 """One registered model per source: this, a dash and the source's name."""
+
+
+TRAINING = "1"
+"""Version of the training's code: another one trains every model anew."""
 
 
 def joint_config(settings: Settings) -> JointConfig:
@@ -57,6 +63,7 @@ def joint_config(settings: Settings) -> JointConfig:
     checks=JOINT_MODEL,
     settings=("joint", "embeddings"),
     reusable=True,
+    code_version=TRAINING,
 )
 def joint_model(
     context: dg.AssetExecutionContext,
@@ -84,11 +91,15 @@ def joint_model(
     partition = context.partition_key
     config = joint_config(settings)
     previous = Catalog(store).load_previous(TrainedSpace, "joint_model", partition)
-    why = (
-        "first training"
-        if previous is None
-        else previous.outdated(corpus_manifest, config, settings.joint.retrain_share)
-    )
+    published = Catalog(store).find("joint_model", partition)
+    if previous is None or published is None:
+        why: str | None = "first training"
+    elif context.run.tags.get(FORCE_TAG) == "true":
+        why = "the run asks for it"
+    elif published.provenance.get("code_version") != TRAINING:
+        why = "the code of the training has changed"
+    else:
+        why = previous.outdated(corpus_manifest, config, settings.joint.retrain_share)
     if previous is not None and why is None:
         return _trained(previous, "nothing was trained: too little has changed")
     checkpoint = settings.home / "checkpoints" / f"joint_model-{partition}.safetensors"
@@ -233,7 +244,13 @@ def joint_report(
             fusion = fusion_gain(model, data, progress=progress(f"fusion[{partition}]"))
     if speakers is None and fusion is None:
         return Skipped("there are neither three speakers that are known by name nor all three modalities")
-    return _reported(JointReport(model.fingerprint, speakers, fusion))
+
+    def finish(_: str | None) -> Mapping[str, str]:
+        # Only trainings that were interrupted go on where they were.
+        rmtree(checkpoints, ignore_errors=True)
+        return {}
+
+    return replace(_reported(JointReport(model.fingerprint, speakers, fusion)), when_published=finish)
 
 
 def _reported(report: JointReport) -> Made:
@@ -248,7 +265,6 @@ def _reported(report: JointReport) -> Made:
         gains = [
             {
                 "condition": str(gain.condition),
-                "looked up in": gain.gallery,
                 "image": gain.image.value,
                 "sound": gain.audio.value,
                 "fused": gain.fused.value,
@@ -260,7 +276,8 @@ def _reported(report: JointReport) -> Made:
         ]
         metadata["fusion"] = markdown_table(pa.Table.from_pylist(gains))
         metadata["fusion_rule"] = report.fusion.rule
-        figures["largest_gain_of_fusion"] = max(gain.gain for gain in report.fusion.gains)
+        one = [gain.gain for gain in report.fusion.gains if gain.condition.degrades_one]
+        figures |= {"fusion_gain_mean_one_degraded": fmean(one), "fusion_gain_worst_one_degraded": min(one)}
     rows = 0 if report.speakers is None else len(report.speakers.speakers)
     return Made(report, rows=rows, figures=figures, metadata=metadata)
 

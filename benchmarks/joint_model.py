@@ -81,7 +81,7 @@ def gained(gains: Sequence[Gain]) -> list[Figure]:
     """What fused vectors find beyond the better of the two alone."""
     return [
         figure(
-            f"fusion, {gain.condition}, among {gain.gallery}",
+            f"fusion, {gain.condition}",
             [gain.gain],
             "share gained",
             against=f"image {gain.image.value:.3f}, sound {gain.audio.value:.3f}; {gain.low:.3f} to {gain.high:.3f}",

@@ -263,7 +263,7 @@ def _connected(address: str) -> Iterator[None]:
     if address.startswith("ray://"):
         raise ClusterError(
             f"Ray Data does not run in a client of a cluster, which {address!r} asks for: run this on a machine of the "
-            f"cluster, with AURA_EMBEDDINGS__RAY_ADDRESS=auto"
+            f"cluster, and set AURA_EMBEDDINGS__RAY_ADDRESS to auto"
         )
     if ray.is_initialized():
         yield

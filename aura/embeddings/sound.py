@@ -20,6 +20,9 @@ Samples = NDArray[np.float32]
 MIN_RATE, MAX_RATE = 1_000, 1_000_000
 """Samples per second that are taken for a sound: telephones have 8,000, bats are recorded at up to 500,000."""
 
+MAX_PEAK = 1e5
+"""Largest sample: 16-bit integers that are kept as floats reach 32,768; what is far beyond overflows in a model."""
+
 _MAX_FACTOR = 4_000
 """Largest factor of a resampling filter, which has 20 times as many coefficients; nearby ratios are good enough."""
 
@@ -48,6 +51,11 @@ def decode_sound(content: bytes, rate: int) -> Samples:
         raise UnreadableSoundError("cannot be used as a sound: it has no samples")
     if not np.isfinite(channels).all():
         raise UnreadableSoundError("cannot be used as a sound: it has samples that are not finite")
+    peak = float(np.abs(channels).max())
+    if peak > MAX_PEAK:
+        raise UnreadableSoundError(
+            f"cannot be used as a sound: its samples reach {peak:.3g}, full scale is 1 and {MAX_PEAK:g} the limit"
+        )
     return resample(channels.mean(axis=1), own_rate, rate)
 
 

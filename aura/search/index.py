@@ -169,7 +169,13 @@ class _Walk:
 
     def search(self, part: Vectored, queries: Vectors, count: int) -> Neighbours:
         near = graph.candidates(self.graph, queries, SPARE * count, self.expansion)
-        return part.scored(queries, [np.union1d(keys, self.strays) for keys in near], count)
+        found = part.scored(queries, [np.union1d(keys, self.strays) for keys in near], count)
+        # Where what is gone lay thick, it has taken the places of what is still there.
+        short = np.flatnonzero((found.rows[:, : len(part.rows)] < 0).any(axis=1))
+        if len(short):
+            all_compared = part.compared(queries[short], count)
+            found.rows[short], found.scores[short] = all_compared.rows, all_compared.scores
+        return found
 
 
 class OpenIndex:
@@ -207,6 +213,7 @@ class OpenIndex:
         if count < 1:
             raise SearchIndexError(f"the number of neighbours is at least 1, got {count}")
         part = self._part(modality)
+        count = min(count, max(len(part.rows), 1))
         if self._used is None or modality not in self._used.graphs:
             return part.compared(queries, count)
         if modality not in self._walks:

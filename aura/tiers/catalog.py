@@ -29,7 +29,7 @@ import xxhash
 from filelock import FileLock, Timeout
 
 from aura.tiers.blocks import content_version, cut, join, rough_bytes
-from aura.tiers.errors import CorruptObjectError, ObjectNotFoundError
+from aura.tiers.errors import CorruptObjectError, ObjectNotFoundError, StoreError
 from aura.tiers.places import POINTERS, VALUES, blocks_prefix, place_of, pointer_key
 from aura.tiers.published import (
     DAMAGE,
@@ -171,12 +171,21 @@ class Catalog:
         return cast("Value", self._load(name, partition, expected)[0])
 
     def load_previous(self, kind: type[Value], name: str, partition: str | None) -> Value | None:
-        """Like `load_as`, for who publishes there next: None if there is nothing or, with a warning, it is damaged."""
+        """Like `load_as`, for who publishes there next.
+
+        None if there is nothing, or, with a warning, if it is damaged, of another type, or of an older form of it.
+        """
+        reason: Exception
         try:
             return None if self.find(name, partition) is None else self.load_as(kind, name, partition)
         except DAMAGE as error:
-            logger.warning("%s is not built upon: %s", _shown(name, partition), error)
-            return None
+            reason = error
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a type refuses parts that it does not understand in its own words
+            reason = error
+        logger.warning("%s is not built upon: %s", _shown(name, partition), reason)
+        return None
 
     def published(self) -> list[Published]:
         """Everything that is published, in order of name and partition; a damaged pointer is logged and left out."""

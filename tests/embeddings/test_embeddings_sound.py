@@ -70,6 +70,12 @@ def test_a_file_without_samples_is_refused():
         decode_sound(sound_file(np.empty(0)), 8000)
 
 
+@pytest.mark.parametrize("peak", [1e30, 3e38])
+def test_a_sound_that_would_overflow_in_a_model_is_refused_by_its_peak(peak):
+    with pytest.raises(UnreadableSoundError, match=r"samples reach .*full scale is 1"):
+        decode_sound(sound_file(np.array([[0.1, peak], [peak, peak]]), subtype="FLOAT"), 8000)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_samples_that_are_not_finite_are_refused(bad):
     with pytest.raises(UnreadableSoundError, match="not finite"):

@@ -102,6 +102,27 @@ def test_a_graph_is_made_anew_when_many_are_gone_or_the_model_is_another():
     assert build_index(table(vectors), before, flat_up_to=100).card.parts["text"].added == 0
 
 
+def test_where_many_neighbours_are_gone_those_that_are_left_are_found():
+    """A whole cluster is taken out, which fills the graph's candidates with what is not there any more."""
+    middle = clustered(1, seed=9)
+    rng = np.random.default_rng(3)
+    close = middle + 0.02 * rng.normal(size=(300, 32))
+    close = (close / np.linalg.norm(close, axis=1, keepdims=True)).astype(np.float32)
+    vectors = np.concatenate([clustered(2000), close])
+    before = build_index(table(vectors), flat_up_to=100)
+    now = table(vectors[:2000])
+    made = build_index(now, before, flat_up_to=100)
+    assert made.card.parts["text"].added == 0
+    found = OpenIndex(now, made).search(np.concatenate([middle, close[:20]]), "text", 10)
+    expected = OpenIndex(now, None).search(np.concatenate([middle, close[:20]]), "text", 10)
+    assert (found.rows == expected.rows).all()
+
+
+def test_more_neighbours_than_there_are_cost_nothing():
+    small = table(clustered(5))
+    assert OpenIndex(small, None).search(clustered(1), "text", 2_000_000_000).rows.shape == (1, 5)
+
+
 def test_an_index_of_another_table_is_not_used_and_nothing_is_missed():
     vectors = clustered(600)
     before = build_index(table(vectors[:500]), flat_up_to=100)

@@ -25,10 +25,19 @@ from sensors.sources import source_partitions
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 
-FIRST = {"text_embeddings", "image_embeddings"}
+FIRST = {"text_embeddings", "image_embeddings", "audio_embeddings", "joint_model"}
 """What reads the manifest."""
 
-CHAIN = ("corpus_manifest", "text_embeddings", "expert_model", "embedding_diagrams", "expert_routing_table")
+CHAIN = (
+    "corpus_manifest",
+    "text_embeddings",
+    "text_index",
+    "expert_model",
+    "embedding_diagrams",
+    "expert_routing_table",
+)
+AFTER_TEXTS = {name: {"a"} for name in ("text_index", "embedding_diagrams", "expert_model")}
+"""What reads the text embeddings."""
 
 
 class Timeline:
@@ -133,7 +142,7 @@ def test_new_content_is_followed_through_the_graph_in_exactly_that_partition(set
     assert settled.tick() == {name: {"a"} for name in FIRST}
     assert settled.ticks(2) == []
     settled.made("text_embeddings", "2")
-    assert settled.tick() == {"embedding_diagrams": {"a"}, "expert_model": {"a"}}
+    assert settled.tick() == AFTER_TEXTS
     settled.made("embedding_diagrams", "2")
     assert settled.tick() == {"expert_routing_table": {"a"}}, "the model was not recomputed, its input was"
     settled.made("expert_model", "2")
@@ -144,7 +153,7 @@ def test_new_content_is_followed_through_the_graph_in_exactly_that_partition(set
 
 def test_what_reads_two_recomputed_inputs_waits_for_both_and_runs_once(settled):
     settled.made("text_embeddings", "2")
-    assert settled.tick() == {"embedding_diagrams": {"a"}, "expert_model": {"a"}}
+    assert settled.tick() == AFTER_TEXTS
     run = settled.start("expert_model", "a")
     assert settled.ticks(3) == []
     settled.made("expert_model", "2")

@@ -15,6 +15,7 @@ from aura.corpus.manifest import CorpusManifest
 from aura.embeddings.table import EmbeddingTable
 from aura.experts.model import ExpertModel
 from aura.experts.routing_table import RoutingTable
+from aura.search.index import SearchIndex
 from aura.tiers.planning.placement import TierPlacement
 from aura.tiers.planning.profile import TierProfile
 from aura.tiers.records import Tier
@@ -24,6 +25,7 @@ from aura_assets.build import ASSETS
 VALUES = {
     "corpus_manifest": CorpusManifest,
     "text_embeddings": EmbeddingTable,
+    "text_index": SearchIndex,
     "embedding_diagrams": PersistenceDiagrams,
     "expert_model": ExpertModel,
     "expert_routing_table": RoutingTable,
@@ -58,8 +60,11 @@ def outcome(materialized, name):
 def test_one_run_makes_every_asset_of_a_source_of_texts(materialized) -> None:
     assert materialized.first.failed == {}
     assert set(materialized.first.materialized) == set(VALUES)
-    assert materialized.first.left_out == {"image_embeddings": "skipped: no image items in this source"}
-    assert materialized.first.skipped == {"image_embedding_diagrams"}
+    left_out = materialized.first.left_out
+    assert set(left_out) == {"image_embeddings", "audio_embeddings", "joint_model"}
+    assert left_out["image_embeddings"] == "skipped: no image items in this source"
+    assert "a joint model needs items of two modalities" in left_out["joint_model"]
+    assert materialized.first.skipped == set(NAMES) - set(VALUES) - set(TIER_VALUES) - set(left_out)
     assert materialized.tiers.failed == {}
     assert set(materialized.tiers.materialized) == set(TIER_VALUES)
 
@@ -152,7 +157,7 @@ def test_an_unchanged_source_encodes_nothing_and_recomputes_nothing(materialized
     assert second.materialized["corpus_manifest"]["unchanged"] == 60
     embeddings = second.materialized["text_embeddings"]
     assert (embeddings["encoded"], embeddings["reused_vectors"], embeddings["why"]) == (0, 60, "nothing new")
-    assert second.reused == {"embedding_diagrams", "expert_model", "expert_routing_table"}
+    assert second.reused == {"text_index", "embedding_diagrams", "expert_model", "expert_routing_table"}
     assert second.data_versions == materialized.first.data_versions
 
 

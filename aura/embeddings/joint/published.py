@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aura.corpus.manifest import OK, CorpusManifest
+from aura.corpus.rows import content_id
 from aura.embeddings.encoder import SharedSpace
 from aura.embeddings.joint.config import JointConfig
 from aura.embeddings.joint.errors import JointModelError
@@ -32,7 +33,8 @@ class TrainedSpace(PublishedSpace):
 
     Attributes:
         model: The model.
-        listed: Identifiers of everything usable that the source held then: one string column, item_id.
+        listed: Everything usable that the source held then: the string columns item_id, and about, a digest of what
+            says which items belong together.
     """
 
     model: JointModel
@@ -59,11 +61,11 @@ class TrainedSpace(PublishedSpace):
         """
         if self.model.card.config != config:
             return "the settings of the training have changed"
-        then, now = self.listed["item_id"], _usable(manifest)["item_id"]
+        then, now = _keys(self.listed), _keys(_usable(manifest))
         come = pc.sum(pc.invert(pc.is_in(now, then))).as_py() or 0
         gone = pc.sum(pc.invert(pc.is_in(then, now))).as_py() or 0
         if come + gone > share * len(then):
-            return f"{come} of {len(now)} items are new and {gone} are gone"
+            return f"{come} of {len(now)} items are new, or belong to others than before, and {gone} are gone"
         return None
 
     def to_parts(self) -> Mapping[str, Part]:
@@ -74,7 +76,7 @@ class TrainedSpace(PublishedSpace):
     def from_parts(cls, parts: Mapping[str, Part]) -> Self:
         """Put it together; raises JointModelError when the parts are another thing's."""
         listed = parts.get(_LISTED)
-        if not isinstance(listed, pa.Table) or listed.column_names != ["item_id"]:
+        if not isinstance(listed, pa.Table) or listed.column_names != ["item_id", "about"]:
             raise JointModelError(f"a trained space has a part {_LISTED!r}, got {sorted(parts)}; train it again")
         return cls(JointModel.from_parts({name: part for name, part in parts.items() if name != _LISTED}), listed)
 
@@ -117,5 +119,13 @@ class JointReport:
 
 
 def _usable(manifest: CorpusManifest) -> pa.Table:
-    ids = manifest.table.filter(pc.equal(manifest.table["status"], OK))["item_id"]
-    return pa.table({"item_id": pc.unique(ids)})
+    usable = manifest.table.filter(pc.equal(manifest.table["status"], OK))
+    about = [
+        content_id("\0".join(str(row[name]) for name in ("group", "label", "sublabel")).encode())
+        for row in usable.select(["group", "label", "sublabel"]).to_pylist()
+    ]
+    return pa.table({"item_id": usable["item_id"], "about": pa.array(about, pa.string())})
+
+
+def _keys(listed: pa.Table) -> pa.Array:
+    return pc.unique(pc.binary_join_element_wise(listed["item_id"], listed["about"], " "))
