@@ -34,3 +34,12 @@ def test_the_texts_of_a_source_are_embedded_on_the_cluster_as_they_are_here(conn
     ]
     assert counts[0] == counts[1]
     assert counts[0]["encoded"] == len(texts)
+
+
+def test_an_address_that_cannot_be_used_stops_the_embeddings_with_the_remedy(word_model, tmp_path):
+    settings = small_settings(tmp_path / "home", word_model)
+    graph = Graph(changed(settings, embeddings={"ray_address": "ray://127.0.0.1:10001"}))
+    graph.register(write_corpus(tmp_path / "library"))
+    outcome = graph.run_selection(ASSETS)
+    assert set(outcome.failed) == {"text_embeddings"}
+    assert "set AURA_EMBEDDINGS__RAY_ADDRESS to auto" in outcome.failed["text_embeddings"]
