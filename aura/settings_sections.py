@@ -84,7 +84,9 @@ class EmbeddingSettings(_Section):
     )
     hub_timeout_seconds: PositiveFloat = Field(20.0, description="Time-out of one request to a model hub.")
     ray_address: str | None = Field(
-        None, description="Ray cluster that encodes, `auto` or ray://host:port (none: this machine encodes)."
+        None,
+        description="Ray cluster that encodes, `auto` or host:port; this process runs on one of its machines, and AURA "
+        "is installed on all (none: this machine encodes).",
     )
 
 
