@@ -10,9 +10,11 @@ Whisper: Radford et al. 2022, arXiv 2212.04356. CLAP: Wu et al. 2022, arXiv 2211
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aura.embeddings.errors import EncodingError
 from aura.embeddings.sound import Samples
@@ -27,6 +29,9 @@ WAVE_SECONDS = 30
 
 WAVE_MIN_SECONDS = 0.1
 """What is shorter is padded with silence to this: the first layers of these models need 25 ms."""
+
+MEL_FLOOR = 1e-10
+"""Smallest power of a band, that of the library."""
 
 
 class Hearing(Protocol):
@@ -113,6 +118,7 @@ class ClapHearing:
 
         self._network = cast("Any", network)
         self._extractor = cast("Any", extractor)
+        self._extractor._np_extract_fbank_features = partial(_log_mel, self._extractor)  # noqa: SLF001
         self._module = torch.nn.ModuleList([self._network.audio_model, self._network.audio_projection])
 
     @property
@@ -163,6 +169,21 @@ class WaveHearing:
             hidden = self._network(_features(self._extractor, [long_enough], self._network)).last_hidden_state
             means.append(hidden.float().mean(dim=1))
         return torch.cat(means)
+
+
+def _log_mel(extractor: Any, wave: Samples, filters: NDArray[np.float64]) -> NDArray[np.float32]:  # noqa: ANN401
+    """The spectrogram [frames, bands] in decibels that CLAP's extractor makes, all frames at once.
+
+    The extractor goes frame by frame through Python, which was a third of the time of CLAP in bfloat16.
+    """
+    from transformers.audio_utils import power_to_db, window_function
+
+    size, hop = extractor.fft_window_size, extractor.hop_length
+    padded = np.pad(wave.astype(np.float64), size // 2, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
+    spectrum = np.fft.rfft(frames * window_function(size, "hann"))
+    power = (spectrum.real**2 + spectrum.imag**2) @ filters
+    return cast("NDArray[np.float32]", power_to_db(np.maximum(power, MEL_FLOOR)).astype(np.float32))
 
 
 def _features(extractor: Any, sounds: Sequence[Samples], module: torch.nn.Module) -> Tensor:  # noqa: ANN401

@@ -153,3 +153,18 @@ def test_a_model_of_another_modality_is_an_error_with_the_remedy(save, tmp_path)
     with pytest.raises(EncodingError, match=r"other-kind.*such as Whisper") as caught:
         encoder_of(save(tmp_path / "other-kind")).encode(SOUNDS)
     assert len(str(caught.value)) < 800
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.7, 10.0])
+def test_the_spectrogram_of_clap_is_the_librarys(models, seconds):
+    from transformers import ClapFeatureExtractor
+
+    encoder = encoder_of(models["clap"])
+    assert encoder.model.dimension > 0
+    sound = decode_sound(sound_file(tone(seconds)), encoder._rate)[: encoder._hearing.window]
+    ours, theirs = (
+        extractor(sound, sampling_rate=encoder._rate, return_tensors="np")["input_features"]
+        for extractor in (encoder._extractor, ClapFeatureExtractor.from_pretrained(models["clap"]))
+    )
+    assert ours.dtype == theirs.dtype
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
