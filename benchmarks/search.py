@@ -127,7 +127,7 @@ def measure(vectors: Vectors, queries: Vectors, runs: int) -> list[Figure]:
         figure("comparison with all, read", rates, "GB/s", against=f"{np.median(copied):.1f} GB/s of a copy"),
         figure("extending by 1 % / building", [extending / building], "ratio", against="building"),
         figure("building", [building], "s", against=count),
-        figure("graph", [len(index.graphs["text"]) / len(vectors)], "bytes a vector"),
+        figure("graph", [len(index.graphs["text"].content) / len(vectors)], "bytes a vector"),
         figure("expansion", [part.expansion], "candidates"),
     ]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +105,8 @@ class plain_loop:  # noqa: N801  used as a function
         self._contents, self._device = contents, device
         self._processor = AutoImageProcessor.from_pretrained(directory)
         self._network = AutoModel.from_pretrained(directory, dtype=torch.float32).to(device).eval()
-        self._project: Callable = getattr(self._network, "get_image_features", self._network)
+        # The plain ViT is saved without the weights of a pooling layer; its first token is its vector.
+        self._is_joint = hasattr(self._network, "get_image_features")
 
     def __call__(self) -> np.ndarray:
         """Vectors [n, d] of all images."""
@@ -127,6 +127,6 @@ class plain_loop:  # noqa: N801  used as a function
     def _vectors(self, images: list[Image.Image]) -> np.ndarray:
         inputs = self._processor(images=images, return_tensors="pt").to(self._device)
         with torch.no_grad():
-            output = self._project(**inputs)
-        pooled = output.get("pooler_output")
-        return (output.last_hidden_state[:, 0] if pooled is None else pooled).cpu().numpy()
+            if self._is_joint:
+                return self._network.get_image_features(**inputs).pooler_output.cpu().numpy()
+            return self._network(**inputs).last_hidden_state[:, 0].cpu().numpy()

@@ -48,7 +48,9 @@ def throughput(
     for side in others:
         ratios = [theirs / own for theirs, own in zip(seconds[side], seconds[ours], strict=True)]
         found.append(
-            figure(f"{what}, times faster", ratios, "ratio", against=side, goal=goals.get(side), at_least=True)
+            figure(
+                f"{what}, times faster than {side}", ratios, "ratio", against=side, goal=goals.get(side), at_least=True
+            )
         )
     return found
 

@@ -1,6 +1,6 @@
 """Whisper-tiny, Whisper-base and CLAP on spoken digits beside the plain loop over `transformers`.
 
-The loop decodes and resamples 32 sounds after the other and takes them through extractor and network in float32. Both
+The loop decodes and resamples up to 32 sounds and takes them together through extractor and network in float32. Both
 sides pad to the window that the model was trained with. The networks have their real architecture and seeded weights:
 the time does not depend on the weights. The sounds are the Free Spoken Digit Dataset, `fsdd` in the data directory.
 """
@@ -20,7 +20,7 @@ from scipy.signal import resample_poly
 from aura.embeddings.audio import open_audio_encoder
 from embedding_figures.sides import agreement, in_turns, throughput
 
-SOUNDS = 32
+SOUNDS = 16
 PLAIN_BATCH = 32
 GOAL = 2.0
 WHISPERS = {"tiny": (384, 4, 6), "base": (512, 6, 8)}

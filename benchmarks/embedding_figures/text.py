@@ -21,7 +21,7 @@ from aura.embeddings.text import open_text_encoder
 from aura.embeddings.weights import locate_model
 from embedding_figures.sides import agreement, bert_flops, in_turns, product_rate, throughput
 
-TEXTS = 1500
+TEXTS = 800
 QUERIES = 200
 TOP = 10
 GOALS = {"sentence-transformers float32": 5.0, "sentence-transformers bfloat16": 1.8}
