@@ -185,10 +185,18 @@ def parity_holds(reference: Vectors, candidate: Vectors, name: str) -> tuple[boo
 
 
 def smallest_cosine(reference: Vectors, candidate: Vectors) -> float:
-    """Smallest cosine between the vectors of the same inputs, of any length; one without a direction has 0."""
+    """Smallest cosine between the vectors of the same inputs, of any length.
+
+    Inputs whose reference has no direction are left out, since nothing can be compared with them; a candidate without
+    one has 0, and so has a reference in which no input has one.
+    """
+    norms = _norms(reference)
+    rows = np.isfinite(norms) & (norms > 0)
+    if not rows.any():
+        return 0.0
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        dots = np.einsum("nd,nd->n", reference, candidate, dtype=np.float64)
-        cosines = dots / (_norms(reference) * _norms(candidate))
+        dots = np.einsum("nd,nd->n", reference[rows], candidate[rows], dtype=np.float64)
+        cosines = dots / (norms[rows] * _norms(candidate[rows]))
     return float(np.where(np.isfinite(cosines), cosines, 0.0).min())
 
 

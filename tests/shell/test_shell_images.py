@@ -37,7 +37,7 @@ def test_images_become_embeddings_and_diagrams_with_local_weights(pictures, visi
     graph = Graph(changed(pictures.settings, embeddings={"image_model": str(vision_model)}))
     outcome = graph.run("corpus")
     assert outcome.failed == {}
-    assert set(outcome.materialized) == set(IMAGES)
+    assert set(outcome.materialized) == {*IMAGES, "joint_model", "joint_embeddings", "joint_index"}
     assert {name: outcome.left_out[name] for name in ("text_embeddings", "audio_embeddings")} == {
         "text_embeddings": "skipped: no text items in this source",
         "audio_embeddings": "skipped: no audio items in this source",
