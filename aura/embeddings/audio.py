@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from aura.embeddings.chunks import MAX_CHUNKS, Chunking, pooled
-from aura.embeddings.encoder import Device, DtypeSetting, Encoded, LongInputs, Progress, Vectors, resolve_device
+from aura.embeddings.encoder import (
+    NO_DIRECTION,
+    Device,
+    DtypeSetting,
+    Encoded,
+    LongInputs,
+    Progress,
+    Vectors,
+    resolve_device,
+)
 from aura.embeddings.errors import EncodingError, UnreadableSoundError
 from aura.embeddings.hearing import Hearing, hearing
 from aura.embeddings.network import (
@@ -125,7 +134,8 @@ class AudioEncoder(NetworkEncoder):
         """Encode sounds; the same sounds in the same order give the same bytes.
 
         Args:
-            inputs: Sounds as WAV, FLAC or whatever else libsndfile reads; what cannot be decoded is refused.
+            inputs: Sounds as WAV, FLAC or whatever else libsndfile reads; what cannot be decoded is refused, and so
+                is what the model gives no usable vector.
             progress: Called with (done, total) sounds after each batch.
 
         Raises:
@@ -170,7 +180,10 @@ class AudioEncoder(NetworkEncoder):
             heard.truncated += cuts[-1].end < len(samples)
         if windows:
             vectors = [self._forward(windows[start : start + size]) for start in range(0, len(windows), size)]
-            heard.vectors = pooled(np.concatenate(vectors), owners, own, self.name)
+            found, usable = pooled(np.concatenate(vectors), owners, own)
+            readable = [position for position in batch if position not in heard.refused]
+            heard.refused |= {readable[row]: NO_DIRECTION for row in np.flatnonzero(~usable)}
+            heard.vectors = found[usable]
         return heard
 
     @property

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aura.embeddings.encoder import LongInputs, Vectors, unit_length
+from aura.embeddings.encoder import LongInputs, Vectors, unit_rows
 
 MAX_CHUNKS = 64
 """Windows of one input: 64 of 256 tokens are a chapter, 64 of 30 s are half an hour."""
@@ -77,27 +77,26 @@ class Window:
     own: int
 
 
-def pooled(vectors: Vectors, owners: Sequence[int], own: Sequence[int], name: str) -> Vectors:
+def pooled(vectors: Vectors, owners: Sequence[int], own: Sequence[int]) -> tuple[Vectors, NDArray[np.bool_]]:
     """The vectors of inputs out of those of their windows.
 
     Args:
         vectors: [w, d], one row per window.
         owners: [w] the input of each window: 0, 1, ... in ascending order, none left out.
         own: [w] how much each window adds.
-        name: Name of the model.
 
     Returns:
-        [m, d] of length 1; an input of one window has its vector.
-
-    Raises:
-        EncodingError: a vector is zero or not finite.
+        [m, d] of length 1, where an input of one window has its vector, and which inputs [m] have a vector: one with
+        a window whose vector is zero or not finite, or whose windows cancel each other, has zeros.
     """
-    units = unit_length(vectors, name)
+    units, directed = unit_rows(vectors)
     firsts: NDArray[np.intp] = np.flatnonzero(np.diff(np.asarray(owners), prepend=-1))
     if len(firsts) == len(units):
-        return units
+        return units, directed
     weights = np.maximum(np.asarray(own, np.float32), 1.0)[:, None]
-    sums: Vectors = np.add.reduceat(units * weights, firsts, axis=0)
+    means, has_mean = unit_rows(np.add.reduceat(units * weights, firsts, axis=0))
     alone = np.diff(firsts, append=len(units)) == 1
-    sums[alone] = units[firsts[alone]]
-    return np.where(alone[:, None], sums, unit_length(sums, name))
+    usable = np.logical_and.reduceat(directed, firsts) & (alone | has_mean)
+    found: Vectors = np.where(alone[:, None], units[firsts], means)
+    found[~usable] = 0.0
+    return found, usable

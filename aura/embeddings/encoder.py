@@ -24,6 +24,9 @@ LongInputs = Literal["chunk", "truncate"]
 Progress = Callable[[int, int], None]
 Vectors = NDArray[np.float32]
 
+NO_DIRECTION = "cannot be encoded: its vector is zero or not finite; check the input, or set the dtype to float32"
+"""Why an input is refused of which the model makes nothing that can be compared."""
+
 MIN_PARITY = 0.999
 """Smallest cosine between the bfloat16 and the float32 vector of an input at which bfloat16 is used."""
 
@@ -205,18 +208,16 @@ def _norms(vectors: Vectors) -> NDArray[np.float64]:
     return norms
 
 
-def unit_length(vectors: Vectors, name: str) -> Vectors:
+def unit_rows(vectors: Vectors) -> tuple[Vectors, NDArray[np.bool_]]:
     """Scale the rows of a model's output to L2 length 1.
 
-    Raises:
-        EncodingError: a row is zero or not finite, so it has no direction.
+    Returns:
+        The rows [n, d], and which of them [n] have a direction: the others are zero or not finite, and come back as
+        zeros.
     """
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    without = ~(np.isfinite(norms) & (norms > 0))
-    if without.any():
-        raise EncodingError(
-            f"model {name!r} gave {int(without.sum())} of {len(vectors)} vectors that are zero or not finite; "
-            f"check its weights, or encode in float32"
-        )
-    unit: Vectors = vectors / norms
-    return unit
+    with np.errstate(invalid="ignore", over="ignore"):
+        norms = np.linalg.norm(vectors, axis=1)
+    directed: NDArray[np.bool_] = np.isfinite(norms) & (norms > 0)
+    unit = np.zeros_like(vectors)
+    np.divide(vectors, norms[:, None], out=unit, where=directed[:, None])
+    return unit, directed

@@ -13,26 +13,34 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from aura.embeddings.encoder import (
+    NO_DIRECTION,
     Device,
     DtypeSetting,
     Encoded,
     Progress,
     Vectors,
     resolve_device,
-    unit_length,
+    unit_rows,
 )
 from aura.embeddings.errors import EncodingError, UnreadableImageError
-from aura.embeddings.network import LOADING_ERRORS, NetworkEncoder, PretrainedNetwork, Undo, in_brief, to_bfloat16
+from aura.embeddings.network import (
+    LOADING_ERRORS,
+    NetworkEncoder,
+    PretrainedNetwork,
+    Undo,
+    in_brief,
+    named_settings,
+    to_bfloat16,
+)
 from aura.embeddings.probes import images as probe_images
 from aura.embeddings.threads import in_threads
 from aura.embeddings.weights import HUB_TIMEOUT_S, locate_model
@@ -45,8 +53,8 @@ if TYPE_CHECKING:
 BATCH_IMAGES = {"cpu": 8, "cuda": 64}
 """Images in a batch: on a CPU every core has its own, and more of them fill its cache."""
 
-MAX_PIXELS = 1 << 27
-"""Most pixels that an image is decoded to: 400 MB as RGB, more than cameras give."""
+MAX_PIXELS = 89_478_485
+"""Most pixels that an image is decoded to: 268 MB as RGB, where Pillow too begins to warn of decompression bombs."""
 
 MAX_ASPECT = 256
 """Longest side over shortest: a model that keeps the ratio would make an image of 224 by 57,344 pixels of it first."""
@@ -87,7 +95,8 @@ def open_image_encoder(
         return None
     files = locate_model(name_or_path, revision=revision, cache_dir=cache_dir, hub_timeout_s=hub_timeout_s)
     network = PretrainedNetwork(files, device)
-    return ImageEncoder(network, settings="modality=image", device=device, dtype=dtype, batch_images=batch_images)
+    settings = named_settings(modality="image", orientation="exif")
+    return ImageEncoder(network, settings=settings, device=device, dtype=dtype, batch_images=batch_images)
 
 
 class ImageEncoder(NetworkEncoder):
@@ -112,8 +121,8 @@ class ImageEncoder(NetworkEncoder):
         """Encode images; the same images in the same order give the same bytes.
 
         Args:
-            inputs: Images as PNG, JPEG or whatever else Pillow reads; what cannot be decoded is refused. Of an
-                animation the first frame counts.
+            inputs: Images as PNG, JPEG or whatever else Pillow reads. What cannot be decoded is refused, and so is
+                what the model gives no usable vector. Of an animation the first frame counts.
             progress: Called with (done, total) images after each batch.
 
         Raises:
@@ -127,7 +136,12 @@ class ImageEncoder(NetworkEncoder):
 
         def work(batch: range) -> tuple[Vectors | None, dict[int, str]]:
             images, unreadable = _decoded(inputs, batch)
-            return (unit_length(self._forward(images), self.name) if images else None), unreadable
+            if not images:
+                return None, unreadable
+            vectors, directed = unit_rows(self._forward(images))
+            readable = [position for position in batch if position not in unreadable]
+            unreadable |= {readable[row]: NO_DIRECTION for row in np.flatnonzero(~directed)}
+            return vectors[directed], unreadable
 
         def take(batch: range, result: tuple[Vectors | None, dict[int, str]]) -> None:
             vectors, unreadable = result
@@ -191,22 +205,25 @@ class ImageEncoder(NetworkEncoder):
 
 
 def decode_image(content: bytes) -> Image.Image:
-    """Decode an image, or the first frame of an animation, to RGB; what is transparent shows the colour below it.
+    """Decode an image, or the first frame of an animation, to RGB, as it is looked at.
+
+    It is turned as its EXIF orientation says; what is transparent shows the colour below it.
 
     Raises:
         UnreadableImageError: the bytes are no image, a broken one, or one that is too large or too narrow.
     """
     try:
-        with warnings.catch_warnings():
-            # The size is checked here, with a bound of its own.
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content)) as image:
-                _check_size(image.width, image.height)
-                return _rgb(image)
+        with Image.open(io.BytesIO(content)) as image:
+            _check_size(image.width, image.height)
+            ImageOps.exif_transpose(image, in_place=True)
+            return _rgb(image)
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(f"cannot be used as an image: {error}") from error
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(
+            "cannot be decoded as an image: no format of an image begins like this; save it as PNG or JPEG"
+        ) from error
     except (
-        UnidentifiedImageError,
         OSError,
         SyntaxError,
         ValueError,
@@ -238,6 +255,8 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         # Pillow clips 16 bits to 8 instead of scaling them.
         levels = np.asarray(image, np.float32)
+        if not np.isfinite(levels).all():
+            raise UnreadableImageError("cannot be used as an image: it holds values that are not finite")
         top = 65535.0 if image.mode != "F" else max(float(levels.max(initial=0.0)), 1.0)
         return Image.fromarray(np.clip(levels * (255.0 / top), 0, 255).astype(np.uint8)).convert("RGB")
     if "transparency" in image.info and image.mode == "P":

@@ -26,6 +26,7 @@ from aura.embeddings.encoder import (
     parity_holds,
     resolve_device,
     smallest_cosine,
+    unit_rows,
     wanted_precision,
 )
 from aura.embeddings.errors import EncodingError
@@ -205,6 +206,11 @@ class NetworkEncoder(ABC):
     def _settled(self) -> Settled:
         device = resolve_device(self._device)
         reference = self._probe()
+        if not unit_rows(reference)[1].any():
+            raise EncodingError(
+                f"model {self.name!r} gives vectors that are zero or not finite for all of {len(reference)} ordinary "
+                f"inputs; check its weights: save or download the model again"
+            )
         parity: float | None = None
         if wanted_precision(self._dtype, device) == "bfloat16":
             undo = self._to_bfloat16()

@@ -47,7 +47,9 @@ def scatter(table: EmbeddingTable) -> bytes:
     from matplotlib.figure import Figure
 
     points, shares = principal_components(table.vectors)
-    labels = np.array([label or "no label" for label in table.table["label"].to_pylist()], dtype=object)
+    labels = np.array(
+        [_shown(label) if label else "no label" for label in table.table["label"].to_pylist()], dtype=object
+    )
     frequent = [label for label, _ in sorted(Counter(labels).items(), key=lambda entry: (-entry[1], entry[0]))]
     drawn, others = frequent[: len(COLOURS)], frequent[len(COLOURS) :]
 
@@ -85,3 +87,9 @@ def scatter(table: EmbeddingTable) -> bytes:
     with Image.open(full_colour) as drawing:
         drawing.convert("RGB").quantize(256).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _shown(label: str | None) -> str:
+    """A label in characters that can be drawn; a dollar sign would begin a formula."""
+    printable = (character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in label or "")
+    return "".join(printable).replace("$", r"\$") or "no label"

@@ -117,7 +117,9 @@ class PretrainedSpace:
     @cached_property
     def _encoders(self) -> dict[str, TextEncoder | ImageEncoder | AudioEncoder]:
         network = PretrainedNetwork(self._files, self._device)
-        settings = named_settings(modality="shared", text=self._text_chunking, audio=self._audio_chunking)
+        settings = named_settings(
+            modality="shared", text=self._text_chunking, audio=self._audio_chunking, orientation="exif"
+        )
         device, dtype = self._device, self._dtype
         return {
             "text": TextEncoder(

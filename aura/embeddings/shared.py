@@ -6,7 +6,7 @@ Belongs here: which modalities are encoded, one table of them. Does not: what is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pyarrow as pa
@@ -46,13 +46,13 @@ def embed_shared(
     Raises:
         EmbeddingTableError, EncodingError: see `embed_items`.
     """
-    tables: list[EmbeddingTable] = []
+    tables: dict[str, EmbeddingTable] = {}
     reports: dict[str, EmbeddingReport] = {}
     for modality in MODALITIES:
         read_here = None if modality == "text" else read
         items = manifest.items(modality)
         if modality in space.modalities and items.num_rows:
-            table, reports[modality] = embed_items(
+            tables[modality], reports[modality] = embed_items(
                 items,
                 space.encoder(modality),
                 previous=None if previous is None else of_modality(previous, modality),
@@ -60,20 +60,23 @@ def embed_shared(
                 progress=None if progress is None else progress(modality),
                 elsewhere=None if elsewhere is None else elsewhere(modality, read_here),
             )
-            tables.append(table)
     if not tables:
         return None
-    model = _common([table.model for table in tables])
-    return EmbeddingTable(pa.concat_tables([table.table for table in tables]), model), reports
+    model = _common({modality: table.model for modality, table in tables.items()})
+    return EmbeddingTable(pa.concat_tables([table.table for table in tables.values()]), model), reports
 
 
 def of_modality(table: EmbeddingTable, modality: str) -> EmbeddingTable:
-    """The rows of one modality."""
-    return EmbeddingTable(table.table.filter(pc.equal(table.table["modality"], modality)), table.model)
+    """The rows of one modality, with the model that its tower is."""
+    rows = table.table.filter(pc.equal(table.table["modality"], modality))
+    arithmetics = dict(part.split(" ") for part in table.model.dtype.split(", ") if " " in part)
+    return EmbeddingTable(rows, replace(table.model, dtype=arithmetics.get(modality, table.model.dtype)))
 
 
-def _common(models: Sequence[EmbeddingModel]) -> EmbeddingModel:
-    """The towers' model as one: its arithmetic is that of all of them, its parity the worst."""
-    arithmetics = sorted({model.dtype for model in models})
-    parities = [model.parity_cosine for model in models if model.parity_cosine is not None]
-    return replace(models[0], dtype=" and ".join(arithmetics), parity_cosine=min(parities, default=None))
+def _common(models: Mapping[str, EmbeddingModel]) -> EmbeddingModel:
+    """The towers as one model: its parity is the worst, its arithmetic named by modality where they differ."""
+    arithmetics = {modality: model.dtype for modality, model in models.items()}
+    one = len(set(arithmetics.values())) == 1
+    dtype = next(iter(arithmetics.values())) if one else ", ".join(map(" ".join, arithmetics.items()))
+    parities = [model.parity_cosine for model in models.values() if model.parity_cosine is not None]
+    return replace(next(iter(models.values())), dtype=dtype, parity_cosine=min(parities, default=None))

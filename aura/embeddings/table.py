@@ -33,7 +33,8 @@ class EmbeddingModel:
         fingerprint: Digest of weights, tokenizer or image processor, pooling and encoding settings (hex).
         revision: Commit of a hub model, version of a packaged one, None for a directory.
         dimension: Length of a vector.
-        dtype: Arithmetic of the forward pass, "float32" or "bfloat16"; the vectors are float32 either way.
+        dtype: Arithmetic of the forward pass, "float32" or "bfloat16", or "text bfloat16, image float32" where the
+            towers of a shared model differ; the vectors are float32 either way.
         parity_cosine: Smallest cosine between bfloat16 and float32 vectors of the same sampled inputs; None where
             only float32 was used.
     """

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from aura.embeddings.chunks import MAX_CHUNKS, Chunking, pooled
 from aura.embeddings.encoder import (
+    NO_DIRECTION,
     Device,
     DtypeSetting,
     Encoded,
@@ -142,7 +143,8 @@ class TextEncoder(NetworkEncoder):
         shares a batch with where the network is padded; MiniLM, which is packed, showed no such difference.
 
         Args:
-            inputs: Texts, empty ones included; what is no valid Unicode, or has no tokens, is refused.
+            inputs: Texts, empty ones included; what is no valid Unicode, has no tokens, or
+                is given no usable vector by the model is refused.
             progress: Called with (done, total) texts.
 
         Raises:
@@ -160,15 +162,18 @@ class TextEncoder(NetworkEncoder):
                 if progress is not None:
                     progress(before + count, len(inputs))
 
-            parts.append(self._encode(windows, done))
+            vectors, usable = self._encode(windows, done)
+            parts.append(vectors[usable])
+            with_windows = [position for position in range(len(slab)) if position not in unusable]
+            refused |= {start + with_windows[row]: NO_DIRECTION for row in np.flatnonzero(~usable)}
             tokens += sum(map(len, windows.ids))
             truncated, chunked = truncated + windows.truncated, chunked + windows.chunked
         return Encoded(np.concatenate(parts), refused, tokens, truncated, chunked)
 
-    def _encode(self, windows: _Windows, done: Callable[[int], None]) -> Vectors:
-        """Vectors of texts; `done` is told how many of them are complete."""
+    def _encode(self, windows: _Windows, done: Callable[[int], None]) -> tuple[Vectors, NDArray[np.bool_]]:
+        """Vectors of texts, and which have one; `done` is told how many of them are complete."""
         if not windows.ids:
-            return np.empty((0, self.model.dimension), np.float32)
+            return np.empty((0, self.model.dimension), np.float32), np.empty(0, np.bool_)
         vectors = np.empty((len(windows.ids), self.model.dimension), np.float32)
         owners = np.asarray(windows.owners)
         missing = np.bincount(owners)
@@ -189,7 +194,7 @@ class TextEncoder(NetworkEncoder):
             take,
             device=device,
         )
-        return pooled(vectors, windows.owners, windows.own, self.name)
+        return pooled(vectors, windows.owners, windows.own)
 
     def _windows(self, texts: Sequence[str]) -> tuple[_Windows, dict[int, str]]:
         """Windows of the texts, and why a text has none."""
@@ -197,6 +202,7 @@ class TextEncoder(NetworkEncoder):
         before, after = self._special_tokens
         room = None if limit is None else max(limit - len(before) - len(after), 1)
         prompt = self._tower.prompt
+        (instruction,) = self._token_ids([prompt])
         refused = {i: reason for i, text in enumerate(texts) if (reason := _unusable(text))}
         usable = [i for i in range(len(texts)) if i not in refused]
         most = None if room is None else room * self._chunking.max_chunks * MAX_TOKEN_CHARACTERS
@@ -205,20 +211,30 @@ class TextEncoder(NetworkEncoder):
             if not ids and not before and not after:
                 refused[position] = "cannot be encoded: the text has no tokens"
                 continue
-            cuts = self._chunking.windows(len(ids), room, int(self._chunking.overlap))
+            # Every window begins with the prompt, unless its last token has merged with the text's first.
+            lead = instruction if ids[: len(instruction)] == instruction else []
+            body = ids[len(lead) :]
+            space = None if room is None else max(room - len(lead), 1)
+            cuts = self._chunking.windows(len(body), space, int(self._chunking.overlap))
             owner = windows.owners[-1] + 1 if windows.owners else 0
-            windows.ids += [[*before, *ids[cut.start : cut.end], *after] for cut in cuts]
+            windows.ids += [[*before, *lead, *body[cut.start : cut.end], *after] for cut in cuts]
             windows.own += [cut.own for cut in cuts]
             windows.owners += [owner] * len(cuts)
             windows.chunked += len(cuts) > 1
-            windows.truncated += cuts[-1].end < len(ids) or (most is not None and len(texts[position]) > most)
+            windows.truncated += cuts[-1].end < len(body) or (most is not None and len(texts[position]) > most)
         return windows, refused
 
     def _token_ids(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
         if not texts:
             return []
+        # What spells a special token in a text is text: CLIP would end there.
         tokenized = self._tower.tokenizer(
-            texts, add_special_tokens=special, return_attention_mask=False, truncation=False, verbose=False
+            texts,
+            add_special_tokens=special,
+            split_special_tokens=True,
+            return_attention_mask=False,
+            truncation=False,
+            verbose=False,
         )
         ids: list[list[int]] = tokenized["input_ids"]
         return ids

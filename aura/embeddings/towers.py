@@ -167,7 +167,18 @@ class SentenceTower(TextTower):
 
     def _of_sentence_transformer(self, texts: Sequence[TokenIds]) -> Vectors:
         features = padded(self.tokenizer, texts, self.network.device)
+        if self._prompt_length:
+            # A model may leave its prompt out of the mean.
+            features["prompt_length"] = self._prompt_length
         return _on_host(self.network(features)["sentence_embedding"])
+
+    @cached_property
+    def _prompt_length(self) -> int:
+        """Tokens of the prompt and of what stands before it."""
+        if not self.prompt:
+            return 0
+        ids: list[int] = self.tokenizer(self.prompt, return_attention_mask=False, verbose=False)["input_ids"]
+        return len(ids) - (ids[-1] in (self.tokenizer.sep_token_id, self.tokenizer.eos_token_id))
 
 
 class JointTextTower(TextTower):

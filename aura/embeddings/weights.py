@@ -86,12 +86,19 @@ def locate_model(
         hub_timeout_s: Seconds that one request to the hub may take before the hub counts as unreachable.
 
     Raises:
-        ModelFilesError: no such directory or package, no safetensors weights, or pickled ones among them.
+        ModelFilesError: no such directory or package, no safetensors weights, or pickled ones among them; or a
+            revision of what is no hub model.
         HubUnavailableError: the hub cannot be reached, or does not have the model, and the cache neither.
     """
+    is_hub_name = bool(name_or_path) and name_or_path != PACKAGED_MINILM and not _is_directory(name_or_path)
+    if revision is not None and not is_hub_name:
+        raise ModelFilesError(
+            f"revision {revision!r} is asked for, and {name_or_path or PACKAGED_MINILM!r} is no model of a hub; take "
+            f"the revision out of the settings, or name a model of the form owner/model"
+        )
     if name_or_path is None or name_or_path == PACKAGED_MINILM:
         files = _packaged_minilm()
-    elif name_or_path and Path(name_or_path).expanduser().is_dir():
+    elif _is_directory(name_or_path):
         files = ModelFiles(name_or_path, None, Path(name_or_path).expanduser().resolve())
     elif _HUB_NAME.fullmatch(name_or_path):
         files = _from_hub(name_or_path, revision, cache_dir, hub_timeout_s)
@@ -102,6 +109,10 @@ def locate_model(
         )
     _check_safetensors(files)
     return files
+
+
+def _is_directory(name: str | None) -> bool:
+    return bool(name) and Path(str(name)).expanduser().is_dir()
 
 
 def _packaged_minilm() -> ModelFiles:

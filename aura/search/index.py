@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 from numpy.typing import NDArray
 
 from aura.embeddings.encoder import Vectors
@@ -73,7 +74,8 @@ class PartCard:
         strays: Vectors that the graph does not lead to, which are compared with every query.
         added: Vectors that had to be added: all of them where nothing could be taken over.
         self_retrieval: Share of sampled vectors that find themselves, or one equal to them, first.
-        recall: Share of the sampled vectors' exact nearest neighbours (`NEIGHBOURS`) that are found.
+        recall: Share of the sampled vectors' exact nearest neighbours (`NEIGHBOURS`) that are found; in a shared space
+            the smaller of two shares, that of vectors of the same modality and that of vectors of the others.
     """
 
     way: Way
@@ -90,7 +92,7 @@ class IndexCard:
     """What an index is of.
 
     Attributes:
-        content: Digest of the items' identifiers, their modalities and their model.
+        content: Digest of the items' identifiers and modalities, of their vectors and their model.
         model: Fingerprint of the model, and its arithmetic.
         parts: By modality.
     """
@@ -242,43 +244,56 @@ def build_index(
     before = previous.graphs if previous is not None and previous.card.model == model else {}
     cards: dict[str, PartCard] = {}
     graphs: dict[str, Graph] = {}
-    for modality in sorted(pc.unique(table.table["modality"]).to_pylist()):
-        part = Vectored.of(table, modality)
-        found = _graph(part, before.get(modality)) if len(part.rows) > flat_up_to else None
+    divided = {name: Vectored.of(table, name) for name in sorted(pc.unique(table.table["modality"]).to_pylist())}
+    for modality, part in divided.items():
+        found = None
+        if len(part.rows) > flat_up_to:
+            others = [_sample(other) for name, other in divided.items() if name != modality]
+            found = _graph(part, others, before.get(modality))
         if found is None:
-            self_retrieval, recall = _quality(part, part.compared(_sample(part), NEIGHBOURS))
+            own = _sample(part)
+            at_once = part.compared(own, NEIGHBOURS)
+            self_retrieval, recall = _self_retrieval(own, at_once), _recall(part, own, at_once)
             cards[modality] = PartCard("flat", len(part.rows), 0, 0, len(part.rows), self_retrieval, recall)
         else:
             cards[modality], graphs[modality] = found
     return SearchIndex(IndexCard(_content(table), model, cards), graphs)
 
 
-def _graph(part: Vectored, before: Graph | None) -> tuple[PartCard, Graph] | None:
-    """The earlier graph extended, else a new one; None if neither finds well enough, which is rare."""
+def _graph(part: Vectored, others: Sequence[Vectors], before: Graph | None) -> tuple[PartCard, Graph] | None:
+    """The earlier graph extended, else a new one; None if neither finds well enough, which is rare.
+
+    Args:
+        part: The vectors.
+        others: Sampled vectors of each other modality, which may be queries too and lie elsewhere in the space.
+        before: The earlier graph.
+    """
     if len(np.unique(part.keys)) < len(part.keys):
         return None
     extended = None if before is None else graph.extend(before.content, part.keys, part.vectors)
     if before is not None and extended is not None:
-        found = _measured(part, *extended, before.strays)
+        found = _measured(part, others, *extended, before.strays)
         if found is not None:
             return found
     everything = np.arange(len(part.keys))
-    return _measured(part, graph.build(part.keys, part.vectors), everything, np.empty(0, np.uint64))
+    return _measured(part, others, graph.build(part.keys, part.vectors), everything, np.empty(0, np.uint64))
 
 
 def _measured(
-    part: Vectored, opened: Index, added: NDArray[np.int64], strays: graph.Keys
+    part: Vectored, others: Sequence[Vectors], opened: Index, added: NDArray[np.int64], strays: graph.Keys
 ) -> tuple[PartCard, Graph] | None:
     """What was saved, searched as a reader will; earlier strays stay, and those among what was added join them."""
     content = graph.save(opened)
     restored = graph.restore(content)
+    own = _sample(part)
     for expansion in EXPANSIONS:
         new = graph.missed(restored, part.keys[added], part.vectors[added], expansion)
         strays_now = np.union1d(strays, new).astype(np.uint64)
         if len(strays_now) > MAX_STRAYS * len(part.keys):
             continue
-        found = _Walk(restored, strays_now, expansion).search(part, _sample(part), NEIGHBOURS)
-        self_retrieval, recall = _quality(part, found)
+        walk = _Walk(restored, strays_now, expansion)
+        self_retrieval = _self_retrieval(own, walk.search(part, own, NEIGHBOURS))
+        recall = min(_recall(part, queries, walk.search(part, queries, NEIGHBOURS)) for queries in (own, *others))
         if self_retrieval == 1 and recall >= MIN_RECALL:
             card = PartCard("graph", len(part.rows), expansion, len(strays_now), len(added), self_retrieval, recall)
             return card, Graph(content, strays_now)
@@ -294,15 +309,19 @@ def _sampled(part: Vectored) -> list[int]:
     return sorted(set(np.linspace(0, count - 1, min(count, SAMPLE)).round().astype(int).tolist()))
 
 
-def _quality(part: Vectored, found: Neighbours) -> tuple[float, float]:
-    """Self-retrieval and recall of what was found for the sampled vectors."""
-    queries = _sample(part)
+def _self_retrieval(queries: Vectors, found: Neighbours) -> float:
+    """Share of the queries, which are among what is searched, that find themselves first."""
     own = np.einsum("nd,nd->n", queries, queries)
+    return float((found.scores[:, 0] >= own - EQUAL).mean())
+
+
+def _recall(part: Vectored, queries: Vectors, found: Neighbours) -> float:
+    """Share of the queries' exact nearest neighbours that were found."""
     exact = part.compared(queries, NEIGHBOURS).scores
     there = np.isfinite(exact)
     worst = np.where(there, exact, np.inf).min(axis=1, keepdims=True)
     hits = (found.scores >= worst - EQUAL) & there
-    return float((found.scores[:, 0] >= own - EQUAL).mean()), float(hits.sum() / there.sum())
+    return float(hits.sum() / there.sum())
 
 
 def _content(table: EmbeddingTable) -> str:
@@ -310,6 +329,7 @@ def _content(table: EmbeddingTable) -> str:
     for name in ("item_id", "modality"):
         for text in table.table[name].to_pylist():
             digest.update(text.encode() + b"\0")
+    digest.update(xxhash.xxh3_128_digest(memoryview(table.vectors)))
     return digest.hexdigest()
 
 

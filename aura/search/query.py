@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from aura.corpus.kinds import kind_of
 from aura.corpus.media import check_audio, check_image
 from aura.corpus.rows import Modality, SetAsideError
 from aura.corpus.text_files import decode
@@ -38,6 +39,8 @@ def read_query(given: str | Path) -> Query:
     Raises:
         SearchError: there is nothing to search for, or the file cannot be read, or used.
     """
+    if not isinstance(given, (str, Path)):
+        raise SearchError(f"a query is a text or the path of a file, got {given!r} of type {type(given).__name__}")
     if isinstance(given, str) and not given.strip():
         raise SearchError("the query is empty; give a sentence, or the path of an image, a sound or a text")
     path = Path(given).expanduser()
@@ -75,6 +78,8 @@ def _from_file(path: Path) -> Query:
         content = path.read_bytes()
     except OSError as error:
         raise SearchError(f"{path} cannot be read: {error.strerror}") from error
+    if kind_of(path.name) == "video":
+        raise SearchError(f"{path} is a video, which has many vectors; give one of its frames, or its sound as WAV")
     kinds: tuple[Modality, ...] = ("image", "audio")
     reasons = []
     for modality, check in zip(kinds, (check_image, check_audio), strict=True):

@@ -103,9 +103,12 @@ class Searcher:
             count: How many items.
 
         Raises:
-            SearchError: nothing of the kind is published, or the query cannot be encoded by the model of what is.
+            SearchError: `within` is none of `WITHIN`, nothing of the kind is published, or the query cannot be encoded
+                by the model of what is.
             SearchIndexError: count is less than 1.
         """
+        if within is not None and within not in WITHIN:
+            raise SearchError(f"there is nothing called {within!r} to look in; look in {', '.join(WITHIN)}")
         wanted = query.modality if within is None else WITHIN[within]
         indexes, table = self._opened(catalog, query.modality, wanted, source)
         models = {index.table.model.fingerprint for index in indexes.values()}

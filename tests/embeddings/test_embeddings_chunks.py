@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aura.embeddings.chunks import Chunking, Window, pooled
-from aura.embeddings.errors import EncodingError
 
 
 @given(st.integers(0, 2000), st.integers(1, 100), st.integers(0, 80))
@@ -45,10 +44,14 @@ def test_a_setting_that_can_be_none_is_refused(wrong):
 
 def test_the_mean_is_weighted_with_what_each_window_adds():
     vectors = np.array([[2.0, 0.0], [0.0, 3.0], [0.0, -5.0]], np.float32)
-    found = pooled(vectors, [0, 0, 1], [3, 1, 7], "m")
+    found, usable = pooled(vectors, [0, 0, 1], [3, 1, 7])
+    assert usable.all()
     assert np.allclose(found, [[3 / 10**0.5, 1 / 10**0.5], [0.0, -1.0]], atol=1e-6)
 
 
-def test_a_window_without_a_direction_is_an_error_that_names_the_model():
-    with pytest.raises(EncodingError, match="'m'"):
-        pooled(np.array([[1.0, 0.0], [0.0, 0.0]], np.float32), [0, 1], [1, 1], "m")
+@pytest.mark.parametrize("bad", [[0.0, 0.0], [np.nan, 1.0], [np.inf, 1.0]])
+def test_an_input_with_a_window_without_a_direction_has_no_vector(bad):
+    vectors = np.array([[1.0, 0.0], bad, [0.0, 2.0], [3.0, 0.0], [-3.0, 0.0]], np.float32)
+    found, usable = pooled(vectors, [0, 0, 1, 2, 2], [1, 1, 1, 1, 1])
+    assert usable.tolist() == [False, True, False]
+    assert found.tolist() == [[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]]

@@ -151,6 +151,27 @@ def test_of_an_animation_the_first_frame_counts():
     assert np.abs(np.asarray(first).astype(int) - NOISE).mean() < 30
 
 
+def test_an_image_is_turned_as_its_exif_orientation_says():
+    image = Image.fromarray(NOISE)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = np.asarray(decode_image(saved(image, exif=exif)))
+    assert np.array_equal(turned, np.rot90(np.asarray(decode_image(saved(image))), k=-1))
+
+
+def test_an_image_of_numbers_that_are_not_finite_is_refused():
+    levels = np.ones((8, 8), np.float32)
+    levels[3, 3] = np.nan
+    with pytest.raises(UnreadableImageError, match="not finite"):
+        decode_image(saved(Image.fromarray(levels), "TIFF"))
+
+
+def test_the_reason_of_a_refusal_is_the_same_every_time():
+    with pytest.raises(UnreadableImageError, match="PNG or JPEG") as refusal:
+        decode_image(b"no image at all")
+    assert "0x" not in str(refusal.value)
+
+
 def claimed_size(width: int, height: int) -> bytes:
     """A PNG of one pixel whose header claims another size."""
     content = bytearray(saved(Image.new("L", (1, 1))))

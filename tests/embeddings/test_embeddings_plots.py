@@ -47,3 +47,12 @@ def test_the_axes_are_those_of_largest_variance():
     assert abs(np.corrcoef(points[:, 0], vectors[:, 1])[0, 1]) > 0.99
     assert abs(np.corrcoef(points[:, 1], vectors[:, 3])[0, 1]) > 0.98
     assert shares == pytest.approx([36 / 48, 9 / 48], abs=0.05)
+
+
+def test_a_label_that_cannot_be_drawn_is_drawn_without_a_warning(recwarn):
+    table = labelled(30, 3)
+    names = [f"\x07 $a_{row % 3}" for row in range(30)]
+    column = table.table.schema.get_field_index("label")
+    strange = table.table.set_column(column, "label", pa.array(names, pa.string()))
+    assert scatter(EmbeddingTable(strange, table.model))
+    assert not list(recwarn)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,10 @@ from embeddings_tiny_models import LIMIT, save_clap, save_joint_clip, save_sigli
 from test_embeddings_image import picture
 from test_embeddings_sound import sound_file, tone
 
+from aura.corpus.directory import DirectorySource
 from aura.embeddings.errors import EncodingError, ModelFilesError
 from aura.embeddings.pretrained import open_shared_space
+from aura.embeddings.shared import embed_shared, of_modality
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +127,30 @@ def test_a_model_that_joins_nothing_is_refused_with_those_that_do(tmp_path):
 def test_a_joint_model_without_its_tokenizer_is_an_error_with_the_remedy(tiny_clip):
     with pytest.raises(EncodingError, match=r"no tokenizer.*processor"):
         space_of(tiny_clip).encoder("text").encode(TEXTS)
+
+
+def test_towers_of_different_arithmetic_are_incremental_each_by_itself(clip, tmp_path):
+    """As on hardware on which one tower keeps its accuracy in bfloat16 and the other does not."""
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text(f"cat dog {'fish ' * number}")
+        (tmp_path / f"{number}.png").write_bytes(picture(number))
+
+    def embed(previous=None):
+        space = space_of(clip)
+        text = space.encoder("text")
+        assert text.model.dtype == "float32"
+        vars(text)["_settled"] = replace(text._settled, precision="bfloat16", parity_cosine=0.9995)
+        source = DirectorySource("mixed", tmp_path)
+        return embed_shared(source.scan(), space, read=source.read, previous=previous)
+
+    first, _ = embed()
+    assert first.model.dtype == "text bfloat16, image float32"
+    assert first.model.parity_cosine == 0.9995
+    (tmp_path / "new.txt").write_text("a tree")
+    second, reports = embed(first)
+    assert {modality: (report.encoded, report.reused) for modality, report in reports.items()} == {
+        "text": (1, 3),
+        "image": (0, 3),
+    }
+    assert second.model == first.model
+    assert of_modality(second, "image").model.dtype == "float32"

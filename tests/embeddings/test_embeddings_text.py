@@ -9,12 +9,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-from embeddings_tiny_models import LIMIT, WORDS, save_text_model
+from embeddings_tiny_models import LIMIT, WORDS, save_joint_clip, save_text_model, word_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aura.embeddings.encoder import MIN_PARITY
 from aura.embeddings.errors import EncodingError
+from aura.embeddings.pretrained import open_shared_space
 from aura.embeddings.text import length_sorted_batches, open_text_encoder
 
 HAS_BFLOAT16 = bool(torch.cpu.get_capabilities().get("avx512_bf16") or torch.cpu.get_capabilities().get("amx_bf16"))
@@ -344,3 +345,69 @@ def test_minilm_ranks_paraphrases_above_unrelated_sentences_and_equals_sentence_
         cosines = vectors @ vectors.T
         np.fill_diagonal(cosines, -1.0)
         assert cosines.argmax(axis=1).tolist() == [1, 0, 3, 2, 5, 4, 7, 6]
+
+
+def with_prompt(directory, target, *, include_prompt: bool):
+    """The same model, which wants "list key" before every text."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(
+        str(directory), device="cpu", prompts={"passage": "list key "}, default_prompt_name="passage"
+    )
+    model[1].include_prompt = include_prompt
+    model.save_pretrained(str(target), create_model_card=False)
+    return model
+
+
+@pytest.mark.parametrize("include_prompt", [True, False])
+def test_a_models_prompt_stands_before_every_text(tiny_text_model, tmp_path, include_prompt):
+    texts = some_texts(10)
+    expected = with_prompt(tiny_text_model, tmp_path / "prompted", include_prompt=include_prompt).encode(texts)
+    found = open_text_encoder(str(tmp_path / "prompted"), device="cpu", dtype="float32").encode(texts)
+    assert np.abs(found.vectors - expected).max() < 1e-5
+
+
+def test_a_models_prompt_stands_before_every_window(tiny_text_model, tmp_path):
+    model = with_prompt(tiny_text_model, tmp_path / "prompted", include_prompt=True)
+    room = LIMIT - 2 - 2
+    words = " ".join(some_texts(8, seed=3)).split()[: 2 * room]
+    windows = model.encode([" ".join(words[:room]), " ".join(words[room:])])
+    expected = windows.sum(axis=0) / np.linalg.norm(windows.sum(axis=0))
+    encoder = open_text_encoder(str(tmp_path / "prompted"), device="cpu", dtype="float32", overlap=0)
+    found = encoder.encode([" ".join(words)])
+    assert (found.chunked, found.truncated) == (1, 0)
+    assert np.abs(found.vectors[0] - expected).max() < 1e-5
+
+
+def test_what_spells_a_special_token_is_text(tmp_path):
+    space = open_shared_space(str(save_joint_clip(tmp_path / "clip")), device="cpu", dtype="float32")
+    vectors = space.encoder("text").encode(["cat", "cat [SEP] dog tree", "cat [UNK] dog tree"]).vectors
+    assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
+
+
+def test_a_text_without_a_usable_vector_is_refused_and_the_others_are_encoded(tiny_text_model, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny_text_model, tmp_path / "one-bad-word")
+    weights = load_file(tiny_text_model / "model.safetensors")
+    weights["embeddings.word_embeddings.weight"][word_tokenizer().convert_tokens_to_ids("hash")] = float("nan")
+    save_file(weights, tmp_path / "one-bad-word" / "model.safetensors", metadata={"format": "pt"})
+    texts = ["cat dog", "a hash", "tree", "hash " * 40, "\ud800", "fish"]
+    encoded, expected = (
+        open_text_encoder(str(directory), device="cpu", dtype="float32").encode(some)
+        for directory, some in ((tmp_path / "one-bad-word", texts), (tiny_text_model, ["cat dog", "tree", "fish"]))
+    )
+    assert sorted(encoded.refused) == [1, 3, 4]
+    assert "not finite" in encoded.refused[1]
+    assert np.abs(encoded.vectors - expected.vectors).max() < 1e-5
+
+
+def test_a_model_of_which_all_vectors_are_unusable_is_an_error(tiny_text_model, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny_text_model, tmp_path / "bad")
+    weights = load_file(tiny_text_model / "model.safetensors")
+    weights["encoder.layer.1.output.LayerNorm.weight"].fill_(float("nan"))
+    save_file(weights, tmp_path / "bad" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(EncodingError, match="ordinary inputs"):
+        open_text_encoder(str(tmp_path / "bad"), device="cpu").encode(["cat"])

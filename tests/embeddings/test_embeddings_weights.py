@@ -121,3 +121,10 @@ def test_offline_a_model_that_is_not_cached_is_an_error_with_the_local_alternati
     assert HubUnavailableError.__name__ in message
     assert "Offline" in message
     assert "directory" in message
+
+
+@pytest.mark.parametrize("packaged", [True, False])
+def test_a_revision_of_what_is_no_hub_model_is_refused(tiny_text_model, packaged):
+    name = None if packaged else str(tiny_text_model)
+    with pytest.raises(ModelFilesError, match="'v1' is asked for"):
+        locate_model(name, revision="v1")

@@ -173,3 +173,25 @@ def test_wrong_queries_and_parts_are_named():
     made = build_index(table(clustered(300)), flat_up_to=10)
     with pytest.raises(SearchIndexError, match="graphs of"):
         SearchIndex(made.card, {})
+
+
+def test_the_recall_of_a_shared_space_counts_queries_of_the_other_modality():
+    """Images lie in a cone of their own, as those of contrastive models do."""
+    texts = clustered(1500)
+    aside = clustered(300, seed=2) + 2 * clustered(1, seed=5)
+    images = (aside / np.linalg.norm(aside, axis=1, keepdims=True)).astype(np.float32)
+    both = joined(table(texts), table(images, modality="image"))
+    made = build_index(both, flat_up_to=1000)
+    assert (made.card.parts["text"].way, made.card.parts["image"].way) == ("graph", "flat")
+    found = OpenIndex(both, made).search(images, "text", 10)
+    nearest = OpenIndex(both, None).search(images, "text", 10)
+    across = (found.scores >= nearest.scores[:, -1:] - 1e-6).mean()
+    assert made.card.parts["text"].recall <= across
+    assert across >= 0.98
+
+
+def test_an_index_of_other_vectors_of_the_same_items_is_not_used():
+    before = build_index(table(clustered(1500)), flat_up_to=100)
+    now = table(clustered(1500, seed=7))
+    found = OpenIndex(now, before).search(now.vectors, "text", 1)
+    assert (found.rows[:, 0] == np.arange(1500)).all()

@@ -78,3 +78,16 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
     with pytest.raises(SearchError, match="cannot be read: Permission denied"):
         read_query(path)
+
+
+def test_a_video_is_refused_with_what_to_give_instead(tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"\0\0\0\x18ftypmp42")
+    with pytest.raises(SearchError, match="one of its frames"):
+        read_query(path)
+
+
+@pytest.mark.parametrize("given", [3, None, b"bytes"])
+def test_what_is_neither_text_nor_path_is_refused(given):
+    with pytest.raises(SearchError, match=type(given).__name__):
+        read_query(given)

@@ -11,6 +11,7 @@ import soundfile
 from PIL import Image
 from shell_graph import PROJECT, Graph, changed
 from sklearn.datasets import load_digits
+from test_shell_processes import aura
 
 from aura.embeddings.errors import EncodingError
 from aura.embeddings.joint.published import TrainedSpace
@@ -94,6 +95,11 @@ def test_a_source_of_several_modalities_gets_one_space_one_vector_a_thing_and_th
         assert texts.hits[0].uri == "zero/000.txt"
         with pytest.raises(SearchError, match="of the source 'elsewhere'; there are the sources library"):
             searcher.search(catalog, read_query(picture), within="images", source="elsewhere")
+    asked = {"images": picture, "texts": picture.with_suffix(".txt"), "sounds": tmp_path / "library/zero/000.wav"}
+    for place, path in asked.items():
+        shown = aura("search", path, "--in", place, "-n", "2")
+        assert shown.returncode == 0, shown.stderr
+        assert path.name in shown.stdout
 
 
 def test_a_few_new_items_are_encoded_by_the_model_that_is_there_and_many_train_another(pictures, tmp_path) -> None:

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aura.embeddings.chunks import pooled
-from aura.embeddings.encoder import Encoded, Progress, Vectors
+from aura.embeddings.encoder import NO_DIRECTION, Encoded, Progress, Vectors
 from aura.embeddings.errors import EncodingError
 from aura.embeddings.joint.features import PADDING, Features, Featurizer
 from aura.embeddings.joint.model import JointModel
 from aura.embeddings.table import EmbeddingModel
+from aura.embeddings.threads import in_threads
 
 if TYPE_CHECKING:
     from aura.embeddings.joint.towers import JointTowers
@@ -65,11 +67,9 @@ class JointEncoder:
         """Encode inputs; the same inputs in the same order give the same bytes.
 
         Args:
-            inputs: Texts, or bytes of images or sounds; what cannot be decoded is refused.
+            inputs: Texts, or bytes of images or sounds; what cannot be decoded, or is given no usable vector, is
+                refused.
             progress: Called with (done, total) inputs.
-
-        Raises:
-            EncodingError: the model gives vectors that cannot be used.
         """
         refused: dict[int, str] = {}
         parts = [np.empty((0, self._joint.card.config.width), np.float32)]
@@ -78,7 +78,9 @@ class JointEncoder:
             features = self._featurizer.features(self._modality, inputs[start : start + _INPUTS_AT_A_TIME])
             refused.update({start + position: reason for position, reason in features.refused.items()})
             if features.kept:
-                parts.append(vectors_of(self._module(), self._modality, features, self.name))
+                vectors, usable = vectors_of(self._module(), self._modality, features)
+                parts.append(vectors[usable])
+                refused.update({start + features.kept[row]: NO_DIRECTION for row in np.flatnonzero(~usable)})
             truncated += features.truncated
             chunked += int((np.bincount(features.owners) > 1).sum())
             if self._modality == "text":
@@ -93,18 +95,20 @@ class JointEncoder:
         return self._towers
 
 
-def vectors_of(towers: JointTowers, modality: str, features: Features, name: str) -> Vectors:
-    """One vector of length 1 per item [n, d]: that of its row, or the weighted mean of those of its windows.
+def vectors_of(towers: JointTowers, modality: str, features: Features) -> tuple[Vectors, NDArray[np.bool_]]:
+    """One vector per item, that of its row or the weighted mean of those of its windows.
 
-    Raises:
-        EncodingError: a vector is zero or not finite.
+    Returns:
+        [n, d] of length 1, and which items [n] have one; see `aura.embeddings.chunks.pooled`.
     """
     import torch
 
-    rows = []
-    with torch.inference_mode():
-        for start in range(0, len(features.inputs), BATCH):
-            inputs = torch.from_numpy(features.inputs[start : start + BATCH])
-            frames = torch.from_numpy(features.frames[start : start + BATCH])
-            rows.append(towers(modality, inputs, frames).numpy())
-    return pooled(np.concatenate(rows), features.owners.tolist(), features.own.tolist(), name)
+    def forward(start: int) -> Vectors:
+        inputs = torch.from_numpy(features.inputs[start : start + BATCH])
+        frames = torch.from_numpy(features.frames[start : start + BATCH])
+        rows: Vectors = towers(modality, inputs, frames).numpy()
+        return rows
+
+    rows: list[Vectors] = []
+    in_threads(forward, range(0, len(features.inputs), BATCH), lambda _, found: rows.append(found), device="cpu")
+    return pooled(np.concatenate(rows), features.owners.tolist(), features.own.tolist())

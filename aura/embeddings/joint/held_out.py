@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from aura.embeddings.errors import EncodingError
 from aura.embeddings.joint.baselines import plain_features, supervised
 from aura.embeddings.joint.config import Pair
 from aura.embeddings.joint.encoder import vectors_of
@@ -20,12 +21,21 @@ from aura.embeddings.joint.towers import JointTowers
 
 
 def embedded(towers: JointTowers, prepared: Prepared, divided: Divided, *sides: Side) -> dict[str, Embedded]:
-    """Vectors of the items of some sides, of the modalities that have any."""
+    """Vectors of the items of some sides, of the modalities that have any.
+
+    Raises:
+        EncodingError: the towers give an item no usable vector.
+    """
     found = {}
     for modality, items in prepared.items.items():
         rows = divided.rows(modality, *sides)
         if len(rows):
-            vectors = vectors_of(towers, modality, taken(items.features, rows), NAME)
+            vectors, usable = vectors_of(towers, modality, taken(items.features, rows))
+            if not usable.all():
+                raise EncodingError(
+                    f"{NAME} gives {int((~usable).sum())} of {len(usable)} {modality} items vectors that are zero or "
+                    f"not finite: its training has diverged; train it again with another AURA_JOINT__SEED"
+                )
             found[modality] = Embedded(vectors, items.concepts[rows])
     return found
 
