@@ -329,7 +329,7 @@ def _content(table: EmbeddingTable) -> str:
     for name in ("item_id", "modality"):
         for text in table.table[name].to_pylist():
             digest.update(text.encode() + b"\0")
-    digest.update(xxhash.xxh3_128_digest(memoryview(table.vectors)))
+    digest.update(xxhash.xxh3_128_digest(table.vectors.data))
     return digest.hexdigest()
 
 
