@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from aura.topology.inputs import InputError
+
 LARGEST_COORDINATE = 1e150
 """Beyond it the square of a distance leaves the range of float64."""
 
 
-class CloudError(ValueError):
+class CloudError(InputError):
     """A point cloud cannot be used; the message names the row or the shape."""
 
 

@@ -1,58 +1,141 @@
-"""From a point cloud to its persistence diagrams, whatever the cloud: landmarks, engine, caps.
+"""From points, distances, a graph or an image to persistence diagrams, whatever the input: engine, landmarks, caps.
 
-The engine is `aura.topology.engine` in a process of its own. Where it passes a cap, the number of landmarks is halved
-and the diagrams say so, with the bound that holds for the smaller set.
+Belongs here: the one call. Does not: the engines (`aura.topology.engines`), the choice between them
+(`aura.topology.dispatch`), their processes (`aura.topology.process`).
+
+An engine runs in a process of its own. Where it passes a cap the next one is tried; where there is none, the number of
+landmarks is halved, and the diagrams say so, with the bound that holds for the smaller set.
 """
 
 from __future__ import annotations
 
 import logging
-import signal
-import subprocess
-import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aura.topology import engine
-from aura.topology.cloud import checked_cloud
 from aura.topology.diagrams import Attempt, DiagramProvenance, PersistenceDiagrams
-from aura.topology.landmarks import farthest_point_landmarks
+from aura.topology.dispatch import Candidate, chosen, vietoris_rips, without_landmarks
+from aura.topology.engines.task import METRICS, Engine, Kind
+from aura.topology.inputs import WeightedGraph
+from aura.topology.outlook import outlook_of_distances, outlook_of_points
+from aura.topology.problem import Direction, Problem, Selection, Vertices, problem_of
+from aura.topology.process import CPU_SECONDS, MEMORY_BYTES, Caps, EngineError, run
+
+if TYPE_CHECKING:
+    from scipy.sparse import sparray, spmatrix
+
+__all__ = ["CPU_SECONDS", "LANDMARKS", "MEMORY_BYTES", "Caps", "EngineError", "cloud_diagrams", "persistence"]
 
 LOG = logging.getLogger(__name__)
 
 LANDMARKS = 1000
 """Measured on 5000 MiniLM embeddings of docstrings: 0.7 s CPU to choose them, 1 s for the diagram, less than 256 MiB.
 A cloud of up to this many points is exact."""
-CPU_SECONDS = 30.0
-MEMORY_BYTES = 512 * 2**20
-"""Twice what the default number of landmarks takes on real embeddings; the loaded libraries add 190 MiB."""
-METRIC = "euclidean"
-DONE = "done"
 FEWEST_LANDMARKS = 8
 """An engine that fails on this few points (less than a thousandth of a second, less than a MiB) has other reasons."""
-START_SECONDS = 60.0
-"""Wall time allowed for the process to load its libraries; measured 2.8 s on an idle core."""
+PROGRAMS = {
+    Engine.RIPS: "RipsPersistence, implicit cohomology, enclosing radius, F2",
+    Engine.SIMPLEX_TREE: "SimplexTree, explicit complex, enclosing radius, F2",
+    Engine.ALPHA: "AlphaComplex, exact predicates (CGAL, GPL), F2",
+    Engine.SPARSE_RIPS: "RipsComplex, sparse, F2",
+    Engine.CUBICAL: "CubicalPersistence, F2",
+}
 
 
-class EngineError(RuntimeError):
-    """The engine failed for a reason other than its caps, or passed them however few landmarks it was given."""
+def persistence(
+    *,
+    points: NDArray[np.floating] | None = None,
+    distances: NDArray[np.floating] | None = None,
+    graph: WeightedGraph | sparray | spmatrix | None = None,
+    image: NDArray[np.floating] | None = None,
+    max_dimension: int = 1,
+    metric: str = METRICS[0],
+    landmarks: int = LANDMARKS,
+    threshold: float | None = None,
+    engine: Engine | Literal["auto"] = "auto",
+    epsilon: float = 0.5,
+    direction: Direction = "sublevel",
+    vertices: Vertices = "edge",
+    allow_gpl: bool = False,
+    seed: int = 0,
+    caps: Caps | None = None,
+) -> PersistenceDiagrams:
+    """Compute persistence diagrams with the engine of the regime.
 
+    Points and distances get the Vietoris-Rips filtration up to the enclosing radius; points of up to 3 coordinates the
+    alpha filtration where `allow_gpl` is set: its values are radii and not diameters, and `provenance.filtration` says
+    so. A graph gets its clique filtration, an image that of its cubical complex. `provenance.guarantee` says how far
+    the diagrams may be from those of all the data, `provenance.reason` why this engine.
 
-@dataclass(frozen=True)
-class Caps:
-    """What one run of the engine may use beyond its loaded libraries: CPU time in seconds, memory in bytes."""
+    Args:
+        points: float32 or float64 [n, d], n >= 1.
+        distances: float32 or float64 [n, n], symmetric up to rounding, zero on the diagonal. The triangle inequality is
+            not needed: where landmarks are taken the bound is the distortion, which is computed.
+        graph: Edges with weights, or a sparse matrix of them.
+        image: Numbers of 1 to 4 axes. Exactly one of these four has to be given.
+        max_dimension: Highest dimension of homology.
+        metric: Distance of points: euclidean, cityblock or chebyshev.
+        landmarks: Most points or rows of a Vietoris-Rips filtration. Engines that need none take all of them.
+        threshold: Cut the filtration there, in units of the input; bars alive there have no end.
+        engine: "auto", or the one to use.
+        epsilon: Of the engine sparse_rips, which is never chosen by itself: values are within 1/(1-epsilon).
+        direction: sublevel: small weights or values enter first. superlevel: large ones do, and births and deaths are
+            minus the weights or values. Of graphs and images.
+        vertices: Of graphs. edge: a vertex enters with its first edge, and without edges never. zero: at 0.
+        allow_gpl: Whether CGAL may be used, which is under the GPL.
+        seed: Seed of the first landmark and of the sample that the choice of the engine looks at.
+        caps: CPU time and memory of one attempt; None: `Caps()`.
 
-    cpu_seconds: float
-    memory_bytes: int
+    Returns:
+        The diagrams; `provenance.attempts` lists the runs that passed a cap before the one that did not.
 
-    def __post_init__(self) -> None:
-        if not self.cpu_seconds > 0:
-            raise ValueError(f"time limit {self.cpu_seconds} s: expected more than 0")
-        if self.memory_bytes < 1:
-            raise ValueError(f"memory limit {self.memory_bytes} bytes: expected at least 1")
+    Raises:
+        InputError: The input is empty, misshapen or not finite.
+        ValueError: An argument is out of range, or means nothing for this input.
+        EngineError: The engine failed, or nothing stays within the caps.
+    """
+    caps = Caps() if caps is None else caps
+    if landmarks < 1:
+        raise ValueError(f"landmarks: {landmarks} were asked for, expected at least 1")
+    problem = problem_of(
+        points=points,
+        distances=distances,
+        graph=graph,
+        image=image,
+        max_dimension=max_dimension,
+        metric=metric,
+        threshold=threshold,
+        epsilon=epsilon,
+        direction=direction,
+        vertices=vertices,
+        seed=seed,
+    )
+    wanted = None if engine == "auto" else Engine(engine)
+    problem.check_engine(wanted, allow_gpl=allow_gpl)
+    attempts: list[Attempt] = []
+    for selection, candidate in _steps(problem, wanted, landmarks, caps, allow_gpl=allow_gpl):
+        if not candidate.fits:
+            limit = candidate.caps.memory_bytes
+            outcome = f"not started: predicted {candidate.predicted_bytes} bytes, limit {limit}"
+            attempts.append(Attempt(selection.count, outcome, candidate.engine, candidate.predicted_bytes))
+            continue
+        task = problem.task(candidate.engine)
+        done = run(task, selection.arrays, candidate.caps)
+        attempts.append(Attempt(selection.count, done.outcome, candidate.engine, candidate.predicted_bytes))
+        if done.bars is not None:
+            provenance = _provenance(problem, selection, candidate, tuple(attempts), seed)
+            return PersistenceDiagrams.from_bars(problem.in_units(done.bars), provenance, done.measured)
+        LOG.warning("%s of %d %s: %s", candidate.engine, selection.count, problem.source, done.outcome)
+    last = attempts[-1]
+    raise EngineError(
+        f"the diagrams of {last.landmarks} landmarks ended with: {last.outcome}; the caps of {caps.cpu_seconds:g} s CPU"
+        f" and {caps.memory_bytes} bytes are too small for this input: raise them"
+    )
 
 
 def cloud_diagrams(
@@ -64,95 +147,71 @@ def cloud_diagrams(
     time_limit_seconds: float = CPU_SECONDS,
     memory_limit_bytes: int = MEMORY_BYTES,
 ) -> PersistenceDiagrams:
-    """Compute the Vietoris-Rips persistence diagrams of a cloud in Euclidean distance, up to the enclosing radius.
-
-    Exact (covering radius 0) where the cloud has no more distinct points than `landmarks`; otherwise within 2*delta of
-    the exact diagrams in bottleneck distance (Chazal, de Silva, Oudot, 2014).
-
-    Args:
-        points: float32 or float64 [n, d], n >= 1.
-        landmarks: Most points to build the filtration on, at least 1.
-        max_dimension: Highest dimension of homology.
-        seed: Seed of the first landmark.
-        time_limit_seconds: CPU time of one attempt. An attempt that stands still is ended after a minute plus four
-            times as much wall time.
-        memory_limit_bytes: Memory of one attempt beyond the loaded libraries.
-
-    Returns:
-        The diagrams; `provenance.attempts` lists the runs that passed a cap before the one that did not.
-
-    Raises:
-        CloudError: The cloud is empty, misshapen or not finite.
-        ValueError: An argument is out of range.
-        EngineError: The engine failed, or no number of landmarks stays within the caps.
-    """
-    if not 0 <= max_dimension <= np.iinfo(np.int8).max:
-        raise ValueError(f"max_dimension {max_dimension}: expected 0 to {np.iinfo(np.int8).max}")
+    """`persistence` of points in Euclidean distance, in the Vietoris-Rips filtration whatever their dimension."""
     caps = Caps(time_limit_seconds, memory_limit_bytes)
-    cloud = checked_cloud(points)
-    attempts: list[Attempt] = []
+    return persistence(points=points, landmarks=landmarks, max_dimension=max_dimension, seed=seed, caps=caps)
+
+
+def _steps(
+    problem: Problem, wanted: Engine | None, landmarks: int, caps: Caps, *, allow_gpl: bool
+) -> Iterator[tuple[Selection, Candidate]]:
+    """What to try, in order: an engine that takes all, then those of landmarks, with ever fewer of them."""
+    whole = problem.size(problem.items)
+    direct = without_landmarks(whole, problem.max_dimension, caps, metric=problem.metric, allow_gpl=allow_gpl)
+    if wanted is not None and (direct is None or direct.engine is not wanted):
+        direct = None
+        if wanted not in (Engine.RIPS, Engine.SIMPLEX_TREE):
+            direct = chosen(wanted, whole, problem.max_dimension, caps)
+    if direct is not None:
+        yield problem.all_of_it(), direct
+        if direct.engine in (Engine.SPARSE_RIPS, Engine.CUBICAL) or problem.kind is Kind.EDGES:
+            return
     count = landmarks
     while True:
-        chosen = farthest_point_landmarks(cloud, count, seed=seed)
-        count = len(chosen.indices)
-        outcome, bars = _run_engine(_distances(cloud[chosen.indices]), max_dimension, caps)
-        attempts.append(Attempt(count, outcome))
-        if bars is not None:
-            break
-        if count <= FEWEST_LANDMARKS:
-            raise EngineError(
-                f"the Rips diagram of {count} landmarks ended with: {outcome}; the caps of {caps.cpu_seconds:g} s CPU"
-                f" and {caps.memory_bytes} bytes are too small for any cloud: raise them"
-            )
-        LOG.warning("Rips diagram of %d landmarks: %s; trying %d", count, outcome, count // 2)
+        selection = problem.all_of_it() if problem.kind is Kind.EDGES else problem.selected(count)
+        count = selection.count
+        for candidate in _candidates(problem, selection, direct, wanted, caps):
+            yield selection, candidate
+        if count <= FEWEST_LANDMARKS or problem.kind is Kind.EDGES:
+            return
         count //= 2
-    provenance = DiagramProvenance(
-        points=len(cloud),
-        landmarks=count,
-        covering_radius=chosen.covering_radius,
-        metric=METRIC,
-        engine=f"gudhi {version('gudhi')} RipsPersistence, enclosing radius, F2",
+
+
+def _candidates(
+    problem: Problem, selection: Selection, direct: Candidate | None, wanted: Engine | None, caps: Caps
+) -> list[Candidate]:
+    size = problem.size(selection.count)
+    if direct is not None:
+        again = chosen(direct.engine, size, problem.max_dimension, caps)
+        return [replace(again, reason=direct.reason)]
+    if wanted is not None:
+        return [chosen(wanted, size, problem.max_dimension, caps)]
+    outlook = None
+    if problem.kind is Kind.POINTS:
+        outlook = outlook_of_points(selection.arrays[0], problem.metric, problem.seed)
+    elif problem.kind is Kind.DISTANCES:
+        outlook = outlook_of_distances(selection.arrays[0], problem.seed)
+    return vietoris_rips(size, problem.max_dimension, caps, outlook)
+
+
+def _provenance(
+    problem: Problem, selection: Selection, candidate: Candidate, attempts: tuple[Attempt, ...], seed: int
+) -> DiagramProvenance:
+    program = PROGRAMS.get(candidate.engine)
+    return DiagramProvenance(
+        points=problem.items,
+        landmarks=selection.count,
+        covering_radius=selection.covering_radius,
+        metric=problem.metric if problem.kind is Kind.POINTS else "given",
+        engine="minimum spanning tree" if program is None else f"gudhi {version('gudhi')} {program}",
         seed=seed,
-        max_dimension=max_dimension,
-        attempts=tuple(attempts),
-    )
-    return PersistenceDiagrams.from_bars(bars, provenance)
-
-
-def _distances(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance matrix [m, m] from coordinate differences, hence symmetric and without cancellation."""
-    # 0.55 s of CPU, which loading the asset definitions must not pay.
-    from scipy.spatial.distance import pdist, squareform
-
-    if len(points) == 1:
-        return np.zeros((1, 1))
-    distances: NDArray[np.float64] = squareform(pdist(points))
-    return distances
-
-
-def _run_engine(
-    distances: NDArray[np.float64], max_dimension: int, caps: Caps
-) -> tuple[str, NDArray[np.float64] | None]:
-    """Run the engine once; return how it ended and its bars [k, 3], or None where it passed a cap."""
-    command = [sys.executable, "-m", engine.__name__, f"--max-dimension={max_dimension}"]
-    command += [f"--cpu-seconds={caps.cpu_seconds}", f"--memory-bytes={caps.memory_bytes}"]
-    wall_seconds = START_SECONDS + 4 * caps.cpu_seconds
-    try:
-        # The command holds our own interpreter, our own module and three numbers.
-        process = subprocess.run(  # noqa: S603
-            command, input=engine.encode(distances), capture_output=True, timeout=wall_seconds, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return f"no end within {wall_seconds:g} s of wall time", None
-    if process.returncode == 0:
-        return DONE, engine.decode(process.stdout)
-    if process.returncode == engine.OUT_OF_MEMORY:
-        return f"passed the memory limit of {caps.memory_bytes} bytes", None
-    if process.returncode == -signal.SIGPROF:
-        return f"passed the time limit of {caps.cpu_seconds:g} s CPU", None
-    if process.returncode < 0:
-        return f"stopped by {signal.Signals(-process.returncode).name}", None
-    complaint = process.stderr.decode(errors="replace").strip()
-    raise EngineError(
-        f"{engine.__name__} exited with status {process.returncode} on {len(distances)} points: {complaint}"
+        max_dimension=problem.max_dimension,
+        attempts=attempts,
+        source=problem.source,
+        filtration=problem.filtration(candidate.engine),
+        reason=candidate.reason,
+        threshold=problem.cut,
+        epsilon=problem.epsilon if candidate.engine is Engine.SPARSE_RIPS else None,
+        distortion=selection.distortion,
+        predicted_bytes=candidate.predicted_bytes,
     )

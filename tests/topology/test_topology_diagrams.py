@@ -107,6 +107,8 @@ def test_parts_that_are_no_diagrams_are_refused():
     with pytest.raises(DiagramError, match="no metadata"):
         PersistenceDiagrams.from_parts({"bars": good.replace_schema_metadata(None)})
     with pytest.raises(DiagramError, match="malformed provenance"):
+        PersistenceDiagrams.from_parts({"bars": good.replace_schema_metadata({b"aura": b'{"points": 3, "form": 2}'})})
+    with pytest.raises(DiagramError, match="the form 1, expected 2: compute the diagrams again"):
         PersistenceDiagrams.from_parts({"bars": good.replace_schema_metadata({b"aura": b'{"points": 3}'})})
     with pytest.raises(DiagramError, match="have the columns"):
         PersistenceDiagrams.from_parts({"bars": good.drop_columns(["death"])})

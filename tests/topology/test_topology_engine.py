@@ -11,8 +11,9 @@ from ripser import ripser
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist, squareform
 
-from aura.topology.engine import decode, encode, rips_bars
+from aura.topology.engine import rips_bars
 from aura.topology.landmarks import farthest_point_landmarks
+from aura.topology.process import decode, encode
 
 
 def bars_of(points, dimension, max_dimension=1):
@@ -126,6 +127,8 @@ def test_no_class_above_dimension_zero_outlives_the_enclosing_radius():
 
 def test_arrays_travel_without_pickle():
     array = np.array([[0.0, 0.5, np.inf]])
-    np.testing.assert_array_equal(decode(encode(array)), array)
+    first, second = decode(encode([array, np.array([1, 2])]), 2)
+    np.testing.assert_array_equal(first, array)
+    np.testing.assert_array_equal(second, [1, 2])
     with pytest.raises(ValueError, match=r"[Oo]bject arrays cannot be"):
-        encode(np.array([{}], dtype=object))
+        encode([np.array([{}], dtype=object)])

@@ -9,7 +9,6 @@ from gudhi.hera import bottleneck_distance
 
 from aura.topology.checks import births_before_deaths, finite_h1
 from aura.topology.cloud import CloudError, EmptyCloudError
-from aura.topology.diagrams import Attempt
 from aura.topology.persistence import EngineError, cloud_diagrams
 
 
@@ -35,7 +34,7 @@ def test_the_loop_of_a_noisy_circle_is_found_and_certified_from_a_few_landmarks(
     assert abs(loops[0, 1] - np.sqrt(3)) <= allowed
     assert value.provenance.landmarks == 60
     assert value.provenance.points == 2000
-    assert value.provenance.attempts == (Attempt(60, "done"),)
+    assert [(each.landmarks, each.outcome) for each in value.provenance.attempts] == [(60, "done")]
     assert births_before_deaths(value).passed
     assert finite_h1(value).passed
 
@@ -66,7 +65,8 @@ def test_the_same_cloud_and_seed_give_the_same_value():
 def test_a_structureless_cloud_comes_back_within_its_memory_cap_on_fewer_landmarks():
     value = cloud_diagrams(structureless(600), landmarks=600, seed=0, memory_limit_bytes=64 * 2**20)
     outcomes = [attempt.outcome for attempt in value.provenance.attempts]
-    assert [attempt.landmarks for attempt in value.provenance.attempts] == [600 >> k for k in range(len(outcomes))]
+    counts = [attempt.landmarks for attempt in value.provenance.attempts]
+    assert sorted(set(counts), reverse=True) == [600 >> k for k in range(len(set(counts)))]
     assert len(outcomes) > 1
     assert set(outcomes[:-1]) == {"passed the memory limit of 67108864 bytes"}
     assert outcomes[-1] == "done"
@@ -77,7 +77,8 @@ def test_a_structureless_cloud_comes_back_within_its_memory_cap_on_fewer_landmar
 @pytest.mark.slow
 def test_a_cloud_that_takes_too_long_comes_back_on_fewer_landmarks():
     value = cloud_diagrams(structureless(250), landmarks=250, seed=0, time_limit_seconds=0.3)
-    assert value.provenance.attempts[0] == Attempt(250, "passed the time limit of 0.3 s CPU")
+    first = value.provenance.attempts[0]
+    assert (first.landmarks, first.outcome) == (250, "passed the time limit of 0.3 s CPU")
     assert value.provenance.attempts[-1].outcome == "done"
     assert value.provenance.landmarks < 250
     assert value.provenance.covering_radius > 0
@@ -126,7 +127,8 @@ def test_loading_the_topology_loads_no_heavy_library():
 
 def test_the_engine_process_loads_no_torch():
     program = (
-        "import sys, importlib, aura.topology.engine\nimportlib.import_module('gudhi.sklearn')\n"
+        "import sys, importlib\nfrom aura.topology.process import LIBRARIES\n"
+        "[importlib.import_module(name) for names in LIBRARIES.values() for name in names]\n"
         "print(*sorted({'torch', 'transformers', 'mlflow'} & set(sys.modules)))"
     )
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,93 @@
+"""Which engines to try on an input, in which order, and why.
+
+Belongs here: the choice between engines. Does not: running them (`aura.topology.process`), taking landmarks
+(`aura.topology.persistence`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aura.topology.engines.alpha import MOST_COORDINATES
+from aura.topology.engines.task import Engine, Kind
+from aura.topology.memory import Size, predicted_bytes
+from aura.topology.outlook import FEWEST_ITEMS, Outlook, rips_cpu_seconds, simplex_tree_cpu_seconds
+from aura.topology.process import Caps
+
+BOX = 0.5
+"""A first attempt may take this many times what the second engine is predicted to take..."""
+BOX_SECONDS = 1.0
+"""... and this much in any case."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An engine to try.
+
+    Attributes:
+        engine: Which.
+        reason: Why it is tried at this place, in a sentence.
+        caps: What it may use.
+        predicted_bytes: Memory that it will take.
+    """
+
+    engine: Engine
+    reason: str
+    caps: Caps
+    predicted_bytes: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the prediction is within the cap."""
+        return self.predicted_bytes <= self.caps.memory_bytes
+
+
+def chosen(engine: Engine, size: Size, max_dimension: int, caps: Caps) -> Candidate:
+    """The engine that the caller asked for."""
+    return Candidate(engine, "The caller asked for it.", caps, predicted_bytes(engine, size, max_dimension))
+
+
+def without_landmarks(size: Size, max_dimension: int, caps: Caps, *, metric: str, allow_gpl: bool) -> Candidate | None:
+    """The engine that computes all of an input at nearly linear cost; None where there is none."""
+    if size.kind is Kind.IMAGE:
+        engine, reason = Engine.CUBICAL, "An image has a cubical complex."
+    elif max_dimension == 0:
+        engine, reason = Engine.SPANNING_TREE, "Components alone end at the weights of a minimum spanning tree."
+    elif allow_gpl and size.kind is Kind.POINTS and metric == "euclidean" and size.coordinates <= MOST_COORDINATES:
+        engine = Engine.ALPHA
+        reason = f"With {size.coordinates} coordinates the alpha filtration is linear, and CGAL's licence is accepted."
+    else:
+        return None
+    return Candidate(engine, reason, caps, predicted_bytes(engine, size, max_dimension))
+
+
+def vietoris_rips(size: Size, max_dimension: int, caps: Caps, outlook: Outlook | None) -> list[Candidate]:
+    """The engines of the Vietoris-Rips filtration in the order in which to try them.
+
+    The implicit reduction comes first unless it is predicted to take longer than the explicit complex, and that fits
+    the memory. A first attempt that another engine can follow is boxed in time.
+
+    Args:
+        size: Of the input.
+        max_dimension: Highest dimension of homology.
+        caps: For every attempt.
+        outlook: What the distances look like; None for graphs.
+    """
+    rips = predicted_bytes(Engine.RIPS, size, max_dimension)
+    tree = predicted_bytes(Engine.SIMPLEX_TREE, size, max_dimension)
+    if tree > caps.memory_bytes:
+        reason = f"Explicit simplices may take {tree / 2**20:.0f} MiB, more than the memory limit."
+        return [Candidate(Engine.RIPS, reason, caps, rips)]
+    explicit = simplex_tree_cpu_seconds(size, max_dimension)
+    boxed = Caps(min(caps.cpu_seconds, BOX_SECONDS + BOX * explicit), caps.memory_bytes)
+    followed = Candidate(Engine.SIMPLEX_TREE, "The implicit reduction passed its caps.", caps, tree)
+    if outlook is None or size.items < FEWEST_ITEMS or max_dimension > 1:
+        return [Candidate(Engine.RIPS, "The implicit reduction is the fast one on most inputs.", boxed, rips), followed]
+    implicit = rips_cpu_seconds(outlook)
+    seen = (
+        f"{outlook.reduced_edges / outlook.items:.1f} edges a point have empty lenses and single points explain"
+        f" {outlook.additivity:.0%} of the distances' variance"
+    )
+    if implicit <= explicit:
+        return [Candidate(Engine.RIPS, f"Structure: {seen}.", boxed, rips), followed]
+    return [Candidate(Engine.SIMPLEX_TREE, f"No structure: {seen}.", caps, tree)]
