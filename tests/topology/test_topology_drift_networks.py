@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from aura.topology.drift.checks import windows_are_exchangeable
 from aura.topology.drift.networks import network_drift
 from aura.topology.drift.plots import drift_plot
 from aura.topology.drift.report import Decided, DriftReport, Unavailable, Verdict
@@ -99,6 +100,28 @@ def test_the_level_is_kept_without_drift():
     for name in ("topology", "plain"):
         rate = np.mean([getattr(report, name).alarm for report in reports])
         assert abs(rate - 0.2) < 4 * math.sqrt(0.2 * 0.8 / trials)
+
+
+def test_windows_that_follow_a_slow_change_are_warned_of():
+    """The groups dissolve and form again in the course of twelve windows, on both sides alike."""
+
+    def swelling(seed):
+        rng = np.random.default_rng(seed)
+        rows = np.arange(12 * WINDOW)
+        weight = 1.0 + np.sin(2 * np.pi * rows / len(rows))
+        values = weight[:, None] * rng.normal(size=(len(rows), 1)) + rng.normal(size=(len(rows), NODES))
+        return correlation_windows(values, [f"s{n}" for n in range(NODES)], window=WINDOW)
+
+    report = drift(swelling(1), swelling(2))
+    result = windows_are_exchangeable(report)
+    assert not result.passed
+    assert result.figures["p_value"] == report.neighbours_alike
+    assert "drift is found too often" in report.sentence
+
+
+def test_windows_without_memory_are_exchangeable():
+    assert windows_are_exchangeable(drift(factor_signals(12, 1), factor_signals(12, 2))).passed
+    assert windows_are_exchangeable(drift(factor_signals(12, 1), factor_signals(1, 2))).passed
 
 
 def test_both_directions_are_compared():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from aura.topology.drift.permutation import energy_test, permutations_for, smallest_p_value
+from aura.topology.drift.permutation import energy_test, neighbours_alike, permutations_for, smallest_p_value
 
 
 def distances(points):
@@ -112,6 +112,29 @@ def test_the_observed_energy_grows_with_the_shift():
         moved = points + np.r_[np.zeros(20), np.full(20, shift)][:, None]
         scores.append(energy_test(distances(moved), 20, level=0.1, permutations=99, seed=0).energies[0])
     assert scores[0] < scores[1] < scores[2]
+
+
+def test_units_in_order_of_a_slow_path_are_like_their_neighbours():
+    path = np.cumsum(np.random.default_rng(8).normal(size=(24, 2)), axis=0)
+    assert neighbours_alike(distances(path), 12, permutations=199, seed=0) < 0.02
+
+
+def test_drift_between_the_samples_is_no_likeness_of_neighbours():
+    points = np.random.default_rng(9).normal(size=(24, 2))
+    points[12:] += 1000
+    assert neighbours_alike(distances(points), 12, permutations=199, seed=0) > 0.05
+
+
+def test_the_test_of_neighbours_keeps_its_level():
+    """Four standard deviations around one in five."""
+    trials = 400
+    rng = np.random.default_rng(10)
+    found = [neighbours_alike(distances(rng.normal(size=(14, 2))), 6, permutations=49, seed=t) for t in range(trials)]
+    assert abs(np.mean(np.array(found) <= 0.2) - 0.2) < 4 * np.sqrt(0.2 * 0.8 / trials)
+
+
+def test_units_that_are_all_alike_say_nothing_about_neighbours():
+    assert neighbours_alike(np.zeros((2, 10, 10)), 5, permutations=99, seed=0) == 1.0
 
 
 @pytest.mark.parametrize(("first", "second", "smallest"), [(1, 1, 1.0), (2, 2, 1 / 3), (2, 3, 0.1), (6, 6, 1 / 462)])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from aura.measure.checks import CheckResult
+from aura.topology.drift.embeddings import DriftReference
+from aura.topology.drift.permutation import smallest_p_value
 from aura.topology.drift.report import Decided, DriftReport, Unavailable
+from aura.topology.drift.settings import DriftSettings
 
 
 def no_drift(report: DriftReport) -> CheckResult:
@@ -35,4 +38,38 @@ def drift_was_tested(report: DriftReport) -> CheckResult:
             "current": report.current.items,
         },
         description=f"Both tests for drift can be made; {told}.",
+    )
+
+
+def reference_is_large_enough(reference: DriftReference) -> CheckResult:
+    """Check that an unchanged source of this many items could raise an alarm, were it to drift.
+
+    An unchanged source deals its items out in halves; each half has to give so many blocks that some p-value is as
+    small as the level.
+    """
+    settings = DriftSettings()
+    blocks = next(count for count in range(2, 100) if smallest_p_value(count, count) <= settings.level)
+    needed = 2 * blocks * settings.smallest_block
+    return CheckResult(
+        passed=len(reference.ids) >= needed,
+        figures={"items": float(len(reference.ids)), "needed": float(needed)},
+        description=f"{len(reference.ids)} items are kept; two halves of at least {needed} can tell drift by shape.",
+    )
+
+
+def windows_are_exchangeable(report: DriftReport) -> CheckResult:
+    """Check that neighbouring windows are no more alike than others; where they are, drift is found too often.
+
+    Without such dependence it fails with the probability `settings.level`.
+    """
+    level, found = report.settings.level, report.neighbours_alike
+    if found is None:
+        return CheckResult(passed=True, figures={"level": level}, description="There is no order in time to look at.")
+    told = (
+        "no more alike than others" if report.exchangeable else "more alike than others: take longer windows, or gaps"
+    )
+    return CheckResult(
+        passed=report.exchangeable,
+        figures={"p_value": found, "level": level},
+        description=f"Neighbouring windows are {told} (p = {found:.2g} at level {level:.2g}).",
     )

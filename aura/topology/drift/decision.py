@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,24 +59,26 @@ def decide(
     )
 
 
-def decide_by_diagrams(
-    diagrams: Sequence[Sequence[NDArray[np.float64]]],
-    reference: int,
-    names: Sequence[str],
-    of_what: str,
-    settings: DriftSettings,
+def diagram_distances(
+    diagrams: Sequence[Sequence[NDArray[np.float64]]], settings: DriftSettings
+) -> NDArray[np.float64]:
+    """Distances [c, n, n] between the diagrams [m, 2] of n blocks, for each of c kinds of diagrams; no bar infinite."""
+    distance = bottleneck if settings.distance == "bottleneck" else wasserstein
+    return np.stack([pairwise(each, distance) for each in diagrams])
+
+
+def decide_by_shape(
+    distances: NDArray[np.float64], reference: int, names: Sequence[str], of_what: str, settings: DriftSettings
 ) -> Decided:
-    """Test the diagrams of blocks.
+    """Test the distances between diagrams of blocks.
 
     Args:
-        diagrams: For each of the c names, one diagram [m, 2] a block, those of the reference first; no bar is infinite.
+        distances: float64 [c, n, n], from `diagram_distances`, the blocks of the reference first.
         reference: Blocks of the reference.
-        names: What is compared, such as "H0".
+        names: What the c kinds of diagrams are, such as "H0".
         of_what: What a block is.
         settings: Distance, level, permutations, seed.
     """
-    distance = bottleneck if settings.distance == "bottleneck" else partial(wasserstein, order=1.0)
-    distances = np.stack([pairwise(each, distance) for each in diagrams])
     method = (
         f"{settings.distance} distances between the persistence diagrams of {of_what}, energy test on"
         f" {settings.permutations} permutations of the blocks, the largest score of {', '.join(names)}"

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from aura.tiers.values import Part
 from aura.topology.cloud import checked_cloud
-from aura.topology.drift.decision import decide_by_diagrams, decide_by_vectors, too_few
+from aura.topology.drift.decision import decide_by_shape, decide_by_vectors, diagram_distances, too_few
 from aura.topology.drift.report import DriftReport, Outcome, Side, Unavailable
 from aura.topology.drift.samples import BlockPlan, plan_blocks, shuffled, two_samples
 from aura.topology.drift.settings import DriftSettings
@@ -173,6 +173,7 @@ def embedding_drift(
         current=Side(source=model, fingerprint=fingerprint, made_at=made_at, items=len(ids)),
         shared=dealt.shared,
         block_size=plan.size,
+        neighbours_alike=None,
         settings=chosen,
         topology=_by_topology(before, now, plan, chosen),
         plain=_by_vectors(before[: chosen.plain_items], now[: chosen.plain_items], chosen),
@@ -189,8 +190,8 @@ def _by_topology(
     blocks += [now[number * plan.size :][: plan.size] for number in range(plan.current)]
     names = [f"H{dimension}" for dimension in range(settings.max_dimension + 1)]
     diagrams = [_finite_bars(block, settings.max_dimension) for block in blocks]
-    by_dimension = [[each[dimension] for each in diagrams] for dimension in range(len(names))]
-    return decide_by_diagrams(by_dimension, plan.reference, names, f"random blocks of {plan.size} items", settings)
+    distances = diagram_distances(list(zip(*diagrams, strict=True)), settings)
+    return decide_by_shape(distances, plan.reference, names, f"random blocks of {plan.size} items", settings)
 
 
 def _finite_bars(points: NDArray[np.float64], max_dimension: int) -> list[NDArray[np.float64]]:

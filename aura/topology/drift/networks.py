@@ -8,7 +8,8 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from aura.topology.drift.decision import decide_by_diagrams, decide_by_vectors, too_few
+from aura.topology.drift.decision import decide_by_shape, decide_by_vectors, diagram_distances, too_few
+from aura.topology.drift.permutation import neighbours_alike
 from aura.topology.drift.report import DriftReport, Outcome, Side, Unavailable
 from aura.topology.drift.samples import SampleError
 from aura.topology.drift.settings import DriftSettings
@@ -34,9 +35,9 @@ def network_drift(
     compares the weights of the edges between nodes that both sides have by name: it sees who talks to whom, and loses
     sight of what was renamed.
 
-    Both take windows to be exchangeable without drift. Neighbouring windows of a time series are not quite: choose
-    windows much longer than the time in which a signal forgets its past, or leave a gap between them. A slow cycle that
-    is longer than the reference is drift to both tests.
+    Both take windows to be exchangeable without drift. A signal that remembers its past for less than a window hardly
+    matters; a coupling that wanders from window to window does, and the tests find its wandering. The report's
+    `neighbours_alike` says whether that is so: then take longer windows, or leave gaps between them.
 
     Args:
         reference: What to compare with.
@@ -59,14 +60,16 @@ def network_drift(
     before, now = _thinned(reference.networks, chosen.most_blocks), _thinned(current.networks, chosen.most_blocks)
     if before and now and before[0].kind != now[0].kind:
         raise SampleError(f"the reference holds {before[0].kind} and the current side {now[0].kind}: compare one kind")
+    topology, alike = _by_topology(before, now, chosen)
     return DriftReport(
         kind="network",
         reference=Side(source, "", reference_made_at, len(reference.networks)),
         current=Side(source, "", made_at, len(current.networks)),
         shared=0,
         block_size=1,
+        neighbours_alike=alike,
         settings=chosen,
-        topology=_by_topology(before, now, chosen),
+        topology=topology,
         plain=_by_edges(before, now, chosen),
     )
 
@@ -76,23 +79,28 @@ def _thinned(networks: Sequence[Network], most: int) -> list[Network]:
     return [networks[place] for place in places]
 
 
-def _by_topology(before: Sequence[Network], now: Sequence[Network], settings: DriftSettings) -> Outcome:
+def _by_topology(
+    before: Sequence[Network], now: Sequence[Network], settings: DriftSettings
+) -> tuple[Outcome, float | None]:
+    """Test the shape; beside it the p-value of `neighbours_alike`."""
     unavailable = too_few(len(before), len(now), settings, "windows")
     if unavailable is not None:
-        return unavailable
+        return unavailable, None
     largest = max(len(each.names) for each in (*before, *now))
     if largest > settings.most_nodes:
-        return Unavailable(
+        reason = (
             f"a window has {largest} nodes, at most {settings.most_nodes} are compared by shape: take a part of them"
         )
+        return Unavailable(reason), None
     names: list[str] = []
-    diagrams: list[list[NDArray[np.float64]]] = []
+    diagrams: list[Sequence[NDArray[np.float64]]] = []
     for direction in Direction:
         bars = [each.bars(direction, max_dimension=settings.max_dimension) for each in (*before, *now)]
-        for dimension in range(settings.max_dimension + 1):
-            names.append(f"H{dimension}, {direction.value}")
-            diagrams.append([each[dimension] for each in bars])
-    return decide_by_diagrams(diagrams, len(before), names, "the networks of windows", settings)
+        names += [f"H{dimension}, {direction.value}" for dimension in range(settings.max_dimension + 1)]
+        diagrams += zip(*bars, strict=True)
+    distances = diagram_distances(diagrams, settings)
+    alike = neighbours_alike(distances, len(before), permutations=settings.permutations, seed=settings.seed)
+    return decide_by_shape(distances, len(before), names, "the networks of windows", settings), alike
 
 
 def _by_edges(before: Sequence[Network], now: Sequence[Network], settings: DriftSettings) -> Outcome:

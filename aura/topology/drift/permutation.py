@@ -99,6 +99,31 @@ def energy_test(
     )
 
 
+def neighbours_alike(distances: NDArray[np.float64], first: int, *, permutations: int, seed: int) -> float:
+    """P-value of the hypothesis that neighbours in time are no more alike than any two of their sample.
+
+    The energy test takes units to be exchangeable. Where this p-value is small they are not, and that test finds drift
+    too often. The statistic is the sum of the distances between neighbours, those of each kind divided by their mean;
+    the permutations change the order within either sample, so drift between the two has no say in it.
+
+    Args:
+        distances: float64 [c, n, n], symmetric, finite, either sample in order of time.
+        first: Units of the first sample.
+        permutations: Random permutations.
+        seed: Seed of the permutations.
+    """
+    means = distances.mean(axis=(1, 2))
+    varies = means > 0
+    together = (distances[varies] / means[varies, None, None]).sum(axis=0)
+    rng = np.random.default_rng(seed)
+    order = np.tile(np.arange(distances.shape[1]), (1 + permutations, 1))
+    order[1:, :first] = rng.permuted(order[1:, :first], axis=1)
+    order[1:, first:] = rng.permuted(order[1:, first:], axis=1)
+    steps = together[order[:, :-1], order[:, 1:]]
+    sums = steps.sum(axis=1) - steps[:, first - 1]
+    return float(1 + (sums[1:] <= sums[0] + ROUNDING).sum()) / (1 + permutations)
+
+
 def _energies(distances: NDArray[np.float64], first: int, permutations: int, seed: int) -> NDArray[np.float64]:
     """Energies [1 + p] of the observed grouping and of the permuted ones."""
     count = len(distances)

@@ -124,6 +124,8 @@ class DriftReport:
         current: What is there now.
         shared: Items that both sides hold; they were dealt out, half to each side.
         block_size: Items of a block of the topological test; for networks 1, a block being a window.
+        neighbours_alike: P-value of the hypothesis, which both tests rest on, that windows are no more like their
+            neighbours than like any other; None where there is no order in time, or no test.
         settings: How it was decided.
         topology: The test on persistence diagrams.
         plain: The test beside it.
@@ -134,6 +136,7 @@ class DriftReport:
     current: Side
     shared: int
     block_size: int
+    neighbours_alike: float | None
     settings: DriftSettings
     topology: Outcome
     plain: Outcome
@@ -153,14 +156,22 @@ class DriftReport:
         return Verdict.PLAIN_ALONE if self.plain.alarm else Verdict.NONE
 
     @property
+    def exchangeable(self) -> bool:
+        """Whether nothing speaks against what both tests assume, at the level of either."""
+        return self.neighbours_alike is None or self.neighbours_alike > self.settings.level
+
+    @property
     def headline(self) -> str:
         """The verdict for a person."""
         return _HEADLINES[self.verdict]
 
     @property
     def sentence(self) -> str:
-        """The headline with what each test found."""
-        return f"{self.headline} Topology: {_told(self.topology)}. Plain: {_told(self.plain)}."
+        """The headline with what each test found, and with a warning where their assumption does not hold."""
+        told = f"{self.headline} Topology: {_told(self.topology)}. Plain: {_told(self.plain)}."
+        if self.exchangeable:
+            return told
+        return f"{told} Neighbouring windows are alike (p = {self.neighbours_alike:.2g}): drift is found too often."
 
     def to_parts(self) -> Mapping[str, Part]:
         """Take the report apart: the null distributions as one Arrow table, the rest as JSON in its metadata."""
