@@ -216,12 +216,11 @@ def _cycles(
 
 def _exact_cycle(filtration: EdgeFiltration, reduction: Reduction, birth_edge: int) -> tuple[list[int], bool | None]:
     """Return the first cycle through a birth edge that is filled at the death, or the shortest, which is not."""
-    candidates = list(filtration.cycles_through(birth_edge))
-    for cycle in candidates:
+    for cycle in filtration.cycles_through(birth_edge):
         if not reduction.remainder(filtration.edges_of(cycle)):
             return cycle, True
     reduced = filtration.single_cycle([birth_edge, *reduction.filled[birth_edge]])
-    return (reduced, True) if reduced else (candidates[0], False)
+    return (reduced, True) if reduced else (next(filtration.cycles_through(birth_edge)), False)
 
 
 def _birth_edge(filtration: EdgeFiltration, birth: float, used: set[int]) -> int:

@@ -90,12 +90,12 @@ class EdgeFiltration:
         ends, shape = self.ends[:edge], self.distances.shape
         graph = csr_array((self.lengths[:edge], (ends[:, 0], ends[:, 1])), shape=shape)
         away, before = dijkstra(graph, directed=False, indices=self.ends[edge], return_predecessors=True)
-        length = away.sum(axis=0)
+        length, trees = away.sum(axis=0), before.tolist()
         seen: set[frozenset[int]] = set()
         for middle in np.argsort(length, kind="stable").tolist():
             if not math.isfinite(length[middle]):
                 return
-            one, other = (_path(tree, middle) for tree in before.tolist())
+            one, other = (_path(tree, middle) for tree in trees)
             cycle = [*reversed(one), *other[1:]]
             if len(set(cycle)) == len(cycle) and frozenset(cycle) not in seen:
                 seen.add(frozenset(cycle))
