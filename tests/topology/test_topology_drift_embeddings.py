@@ -240,6 +240,7 @@ def test_the_picture_is_a_png(count):
         ({"smallest_block": 200}, "blocks of 200 to 100"),
         ({"blocks": 40}, "40 to 25 blocks"),
         ({"plain_items": 1}, "plain_items 1"),
+        ({"seed": -1}, "seed -1"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, complaint):

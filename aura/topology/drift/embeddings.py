@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from aura.tiers.values import Part
-from aura.topology.cloud import checked_cloud
+from aura.topology.cloud import LARGEST_COORDINATE, checked_cloud
 from aura.topology.drift.decision import decide_by_shape, decide_by_vectors, diagram_distances, too_few
 from aura.topology.drift.report import DriftReport, Outcome, Side, Unavailable
 from aura.topology.drift.samples import BlockPlan, plan_blocks, shuffled, two_samples
@@ -23,6 +23,9 @@ METADATA_KEY = b"aura"
 PART = "reference"
 KEPT = 5000
 """Items that a reference keeps unless told otherwise: 7.7 MB of 384-dimensional vectors, twice what one reads."""
+
+CHUNK = 100_000
+"""Vectors that are looked at in one go."""
 
 
 class DriftReferenceError(ValueError):
@@ -81,11 +84,11 @@ class DriftReference:
             CloudError: The vectors are empty, misshapen or not finite.
             DriftReferenceError: Ids and vectors do not match.
         """
-        cloud = _matching_cloud(ids, vectors)
+        _check_vectors(ids, vectors)
         rows = np.sort(shuffled(ids, seed=seed, purpose="keep")[:most])
         return cls(
             ids=tuple(ids[row] for row in rows),
-            vectors=cloud[rows].astype(np.float32),
+            vectors=vectors[rows].astype(np.float32),
             side=Side(source=model, fingerprint=fingerprint, made_at=made_at, items=len(ids)),
             seed=seed,
         )
@@ -156,17 +159,19 @@ def embedding_drift(
         SampleError: An id occurs twice.
     """
     chosen = settings or DriftSettings()
-    cloud = _matching_cloud(ids, vectors)
+    _check_vectors(ids, vectors)
     dealt = two_samples(reference.ids, ids, seed=chosen.seed)
-    before, now = reference.vectors[dealt.reference].astype(np.float64), cloud[dealt.current]
     plan = plan_blocks(
-        len(before),
-        len(now),
+        len(dealt.reference),
+        len(dealt.current),
         smallest=chosen.smallest_block,
         largest=chosen.largest_block,
         wanted=chosen.blocks,
         most=chosen.most_blocks,
     )
+    read = max(chosen.plain_items, plan.size * chosen.most_blocks)
+    before = reference.vectors[dealt.reference[:read]].astype(np.float64)
+    now = vectors[dealt.current[:read]].astype(np.float64)
     return DriftReport(
         kind="embedding",
         reference=reference.side,
@@ -216,11 +221,14 @@ def _by_vectors(before: NDArray[np.float64], now: NDArray[np.float64], settings:
     return decide_by_vectors(before, now, of_what, settings)
 
 
-def _matching_cloud(ids: Sequence[str], vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    cloud = checked_cloud(vectors)
-    if len(cloud) != len(ids):
-        raise DriftReferenceError(f"{len(ids)} ids and {len(cloud)} vectors: expected one vector for each id")
-    return cloud
+def _check_vectors(ids: Sequence[str], vectors: NDArray[np.floating]) -> None:
+    """Refuse what is no cloud, without a copy of all of it in float64: there may be millions."""
+    checked_cloud(vectors[:1])
+    if len(vectors) != len(ids):
+        raise DriftReferenceError(f"{len(ids)} ids and {len(vectors)} vectors: expected one vector for each id")
+    for start in range(0, len(vectors), CHUNK):
+        if not float(np.abs(vectors[start : start + CHUNK]).max()) <= LARGEST_COORDINATE:
+            checked_cloud(vectors)
 
 
 @dataclass(frozen=True)

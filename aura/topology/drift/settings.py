@@ -56,6 +56,9 @@ class DriftSettings:
         if self.plain_items < 2:
             raise ValueError(f"plain_items {self.plain_items}: expected at least 2")
 
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed {self.seed}: expected a whole number from 0 to 2**63 - 1")
+
     @property
     def level(self) -> float:
         """Probability of a false alarm of each of the two tests."""
