@@ -76,7 +76,7 @@ def test_topology_gives_the_same_answer_before_and_after_a_rotation():
 
 def test_neither_test_raises_more_false_alarms_than_its_share():
     """At levels of 1/5 each: within four standard deviations of binomial counts, and the whole within the budget."""
-    trials, settings = 50, DriftSettings(false_alarms=0.4, smallest_block=10, largest_block=10, most_blocks=15)
+    trials, settings = 50, DriftSettings(false_alarms=0.4, smallest_block=10, largest_block=10, blocks=8, most_blocks=8)
     reports = [drift(reference(clusters(150, 2 * t)), clusters(150, 2 * t + 1), None, settings) for t in range(trials)]
     width = 4 * math.sqrt(0.2 * 0.8 / trials)
     for name in ("topology", "plain"):
@@ -89,7 +89,9 @@ def test_the_same_items_again_are_no_drift():
     vectors = clusters(400, 1)
     alarms = 0
     for seed in range(20):
-        settings = DriftSettings(false_alarms=0.05, smallest_block=10, largest_block=10, most_blocks=15, seed=seed)
+        settings = DriftSettings(
+            false_alarms=0.05, smallest_block=10, largest_block=10, blocks=8, most_blocks=8, seed=seed
+        )
         alarms += drift(reference(vectors), vectors, ids(400), settings).drifted
     assert alarms < 6
 
