@@ -44,6 +44,7 @@ def brute_force(a, b, order):
 finite_bars = st.tuples(st.integers(0, 20), st.integers(0, 20)).map(lambda bar: (bar[0] / 4, (bar[0] + bar[1]) / 4))
 small_diagrams = st.lists(finite_bars, max_size=4).map(lambda bars: diagram(*bars))
 orders = st.sampled_from([1.0, 1.5, 2.0, 3.0])
+lengths = st.lists(st.integers(1, 40), min_size=1, max_size=5)
 
 
 def test_two_bars_against_one():
@@ -131,6 +132,29 @@ def test_larger_diagrams_agree_with_hera_and_persim(count):
         assert wasserstein(a, b, order) == pytest.approx(theirs, rel=1.1e-4)
     # persim's ground metric is the Euclidean one: between ours and sqrt(2) times ours.
     assert wasserstein(a, b) <= persim.wasserstein(a, b) <= 1.0000001 * math.sqrt(2) * wasserstein(a, b)
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=5), st.lists(st.integers(1, 40), min_size=1, max_size=5), orders
+)
+@settings(deadline=None)
+def test_bars_of_one_birth_agree_with_enumeration_on_the_line(a, b, order):
+    first, second = (np.column_stack((np.full(len(d), 0.25), 0.25 + np.array(d) / 4)) for d in (a, b))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distances, "LINE_POINTS", 1)
+        assert wasserstein(first, second, order) == pytest.approx(brute_force(first, second, order), abs=1e-12)
+        assert bottleneck(first, second) == pytest.approx(brute_force(first, second, np.inf), abs=1e-12)
+        assert wasserstein(first, first, order) == bottleneck(first, first) == 0
+
+
+@pytest.mark.parametrize("order", [1.0, 2.0])
+@pytest.mark.parametrize("factor", [1e-200, 1.0, 1e200])
+def test_many_bars_of_one_birth_agree_with_the_assignment(monkeypatch, order, factor):
+    rng = np.random.default_rng(8)
+    a, b = (factor * np.column_stack((np.ones(n), 1 + rng.gamma(20, 0.05, n))) for n in (250, 220))
+    on_the_line = wasserstein(a, b, order), bottleneck(a, b)
+    monkeypatch.setattr(distances, "LINE_POINTS", 1000)
+    assert on_the_line == pytest.approx((wasserstein(a, b, order), bottleneck(a, b)), rel=1e-12)
 
 
 def test_persim_agrees_where_both_ground_metrics_do():
