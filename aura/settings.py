@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from aura.settings_sections import (
     CorpusSettings,
+    DriftSettings,
     EmbeddingSettings,
     EventSettings,
     ExpertSettings,
@@ -89,6 +90,7 @@ class Settings(BaseSettings):
     joint: JointSettings = JointSettings()
     search: SearchSettings = SearchSettings()
     topology: TopologySettings = TopologySettings()
+    drift: DriftSettings = DriftSettings()
     experts: ExpertSettings = ExpertSettings()
     tiers: TierSettings = TierSettings()
     measure: MeasureSettings = MeasureSettings()

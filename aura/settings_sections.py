@@ -118,6 +118,22 @@ class TopologySettings(_Section):
     memory_limit: ByteSize = Field(
         ByteSize(512 * MIB), description="Memory of the engine's process beyond its libraries, likewise."
     )
+    loops: int = Field(3, ge=0, description="Longest loops (H1) whose items are listed.")
+    subsamples: int = Field(100, ge=2, description="Random subsamples whose landscapes are averaged.")
+    subsample_points: int = Field(
+        100, ge=3, le=200, description="Points of a subsample; 200 take 21 MB whatever their shape."
+    )
+
+
+class DriftSettings(_Section):
+    """How a source is compared with what it was."""
+
+    false_alarms: float = Field(
+        0.01, gt=0, lt=1, description="Probability that a decision raises an alarm although nothing has changed."
+    )
+    reference_items: int = Field(5000, ge=2, description="Items that a reference keeps; of more, a random sample.")
+    network_window: int = Field(50, ge=3, description="Items whose routing makes one network of experts.")
+    seed: int = Field(0, ge=0, description="Seed of the samples and of the permutations.")
 
 
 class ExpertSettings(_Section):

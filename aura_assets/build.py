@@ -8,7 +8,7 @@ from typing import Literal
 import dagster as dg
 
 from aura.settings import Settings
-from aura_assets import corpus, embeddings, events, experts, jobs, joint, search, tiers, topology
+from aura_assets import corpus, drift, embeddings, events, experts, jobs, joint, search, tiers, topology
 from aura_assets.asset import SETTINGS
 from aura_assets.io_managers import catalog_io_manager
 from aura_assets.op_tags import GPU_TAGS
@@ -43,8 +43,15 @@ ASSETS = (
     search.fused_index,
     topology.embedding_diagrams,
     topology.image_embedding_diagrams,
+    topology.diagram_vectors,
+    topology.embedding_loops,
+    topology.averaged_landscapes,
     experts.expert_model,
     experts.expert_routing_table,
+    drift.drift_reference,
+    drift.embedding_drift,
+    drift.network_reference,
+    drift.network_drift,
     tiers.tier_profile,
     tiers.tier_placement,
 )

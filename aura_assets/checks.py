@@ -12,6 +12,8 @@ from aura.experts.checks import better_than_majority, no_dead_expert, shares_sum
 from aura.search.checks import finds_neighbours, finds_themselves
 from aura.tiers.planning.checks import as_predicted, costs_are_sound, not_slower, within_capacity
 from aura.topology.checks import births_before_deaths, finite_h1
+from aura.topology.drift.checks import drift_was_tested, no_drift, reference_is_large_enough
+from aura.topology.summary_checks import a_band_to_trust, loops_are_exact, within_the_grid
 from aura_assets.step import ValueCheck
 
 MANIFEST = (
@@ -57,6 +59,28 @@ SEARCH_INDEX = (
 DIAGRAMS = (
     ValueCheck("births_before_deaths", "Every bar is born before it dies.", births_before_deaths),
     ValueCheck("finite_h1", "Every loop dies: at the enclosing radius the complex is a cone.", finite_h1),
+)
+
+DRIFT_REFERENCE = (
+    ValueCheck(
+        "large_enough",
+        "The reference has as many items as two samples need for an alarm.",
+        reference_is_large_enough,
+        blocking=False,
+    ),
+)
+
+DRIFT = (
+    ValueCheck("no_drift", "Neither test finds more difference than chance explains.", no_drift, blocking=False),
+    ValueCheck("drift_was_tested", "Both tests could be made.", drift_was_tested, blocking=False),
+)
+
+DIAGRAM_VECTORS = (ValueCheck("within_the_grid", "The grid holds nearly all bars.", within_the_grid, blocking=False),)
+
+LOOPS = (ValueCheck("loops_represent_their_bars", "Each cycle stands for its bar.", loops_are_exact, blocking=False),)
+
+LANDSCAPES = (
+    ValueCheck("a_band_to_trust", "There are enough subsamples for the bootstrap.", a_band_to_trust, blocking=False),
 )
 
 EXPERT_MODEL = (

@@ -8,7 +8,7 @@ import dagster as dg
 
 from aura_assets.partitions import sources
 
-PARTITIONED_GROUPS = ("corpus", "embeddings", "joint", "search", "topology", "experts")
+PARTITIONED_GROUPS = ("corpus", "embeddings", "joint", "search", "topology", "experts", "drift")
 
 corpus = dg.define_asset_job(
     "corpus",

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-import dagster as dg
+import textwrap
+from dataclasses import asdict
 
+import dagster as dg
+import pyarrow as pa
+
+from aura.corpus.manifest import CorpusManifest
 from aura.embeddings.table import EmbeddingTable
 from aura.settings import Settings
+from aura.tiers.catalog import Catalog
+from aura.tiers.store import TieredStore
+from aura.topology import subsamples
+from aura.topology.diagrams import PersistenceDiagrams
+from aura.topology.loops import loops_of
 from aura.topology.persistence import cloud_diagrams
-from aura.topology.plots import barcode, betti_curves, persistence_diagram
+from aura.topology.plots import barcode, betti_curves, landscape_band, persistence_diagram, persistence_images
+from aura.topology.vectors import ENTROPY, TopologyVectors, VectorParameters
 from aura_assets.asset import aura_asset
-from aura_assets.checks import DIAGRAMS
-from aura_assets.metadata import picture
-from aura_assets.step import Made
+from aura_assets.checks import DIAGRAM_VECTORS, DIAGRAMS, LANDSCAPES, LOOPS
+from aura_assets.metadata import markdown_table, picture
+from aura_assets.step import Made, Skipped
+
+LOOP_CHARACTERS = 100
+"""Characters of a text that the table of loops shows."""
 
 SEED = 0
 """Seed of the first landmark: a constant, so that diagrams of two partitions differ only by their clouds."""
@@ -39,6 +53,122 @@ def image_embedding_diagrams(
 ) -> Made:
     """Persistence diagrams (H0, H1) of the image embeddings, with the same certificate as those of the texts."""
     return _diagrams(image_embeddings, settings)
+
+
+@aura_asset(group="topology", kinds={"gudhi", "arrow"}, checks=LOOPS, settings=("topology",), reusable=True)
+def embedding_loops(
+    context: dg.AssetExecutionContext,  # noqa: ARG001
+    corpus_manifest: CorpusManifest,
+    text_embeddings: EmbeddingTable,
+    embedding_diagrams: PersistenceDiagrams,
+    settings: dg.ResourceParam[Settings],
+) -> Made | Skipped:
+    """The items of the longest loops (H1) among the text embeddings, in order, so that one can read what they surround.
+
+    Vertices are rows of the embeddings. A cycle that is exact surely represents its bar.
+    """
+    cycles = loops_of(text_embeddings.vectors, embedding_diagrams, count=settings.topology.loops)
+    if not cycles.cycles:
+        return Skipped("there is no loop among the items")
+    texts = corpus_manifest.items("text")
+    text_of = dict(zip(texts["item_id"].to_pylist(), texts["text"].to_pylist(), strict=True))
+    rows = [
+        {
+            "loop": number,
+            "bar": f"{cycle.birth:.3g} to {cycle.death:.3g}",
+            "label": item["label"] or "",
+            "text": textwrap.shorten(text_of.get(item["item_id"], ""), LOOP_CHARACTERS, placeholder=" ..."),
+            "item": item["uri"],
+        }
+        for number, cycle in enumerate(cycles.cycles, start=1)
+        for item in text_embeddings.table.take(list(cycle.vertices)).to_pylist()
+    ]
+    longest = cycles.cycles[0]
+    return Made(
+        cycles,
+        rows=len(cycles.cycles),
+        figures={
+            "h1_bars": cycles.provenance.bars,
+            "longest_bar": longest.death - longest.birth,
+            "exact": sum(cycle.exact is True for cycle in cycles.cycles),
+        },
+        metadata={"loops": markdown_table(pa.Table.from_pylist(rows))},
+    )
+
+
+@aura_asset(group="topology", kinds={"arrow"}, checks=DIAGRAM_VECTORS)
+def diagram_vectors(
+    context: dg.AssetExecutionContext,
+    embedding_diagrams: PersistenceDiagrams,
+    *,
+    store: dg.ResourceParam[TieredStore],
+) -> Made:
+    """The diagrams as vectors of fixed length: persistence images, landscapes, silhouettes, Betti curves, entropy.
+
+    On one grid for all sources, fitted on the first that had diagrams, so that their vectors can be compared; bars
+    outside of it are counted.
+    """
+    parameters = _fitted(Catalog(store), context.partition_key, embedding_diagrams)
+    vectors = TopologyVectors.of(embedding_diagrams, parameters)
+    counts = vectors.provenance.counts
+    return Made(
+        vectors,
+        rows=vectors.table.num_rows,
+        figures={
+            **{f"h{dimension}_outside": each.outside for dimension, each in enumerate(counts)},
+            **{f"h{dimension}_entropy": vectors.vector(dimension, ENTROPY)[0] for dimension in range(len(counts))},
+        },
+        metadata={
+            "fitted_on": parameters.fitted_on,
+            "parameters": dg.MetadataValue.json(asdict(parameters)),
+            "persistence_image": picture(persistence_images(vectors), "persistence images"),
+        },
+    )
+
+
+def _fitted(catalog: Catalog, partition: str, diagrams: PersistenceDiagrams) -> VectorParameters:
+    """The parameters that are in use, of the source first in the alphabet where there are several; else fitted here."""
+    others = (found.partition for found in catalog.published() if found.name == "diagram_vectors")
+    loaded = (catalog.load_previous(TopologyVectors, "diagram_vectors", other) for other in others)
+    in_use = [each.provenance.parameters for each in loaded if each is not None]
+    fitting = [each for each in in_use if len(each.grids) == diagrams.provenance.max_dimension + 1]
+    if not fitting:
+        return VectorParameters.fit([diagrams], fitted_on=partition)
+    return min(fitting, key=lambda parameters: parameters.fitted_on)
+
+
+@aura_asset(group="topology", kinds={"gudhi", "arrow"}, checks=LANDSCAPES, settings=("topology",), reusable=True)
+def averaged_landscapes(
+    context: dg.AssetExecutionContext,  # noqa: ARG001
+    text_embeddings: EmbeddingTable,
+    settings: dg.ResourceParam[Settings],
+) -> Made | Skipped:
+    """Persistence landscapes averaged over random subsamples, with a bootstrap band, whatever the number of items.
+
+    The band holds the landscape that a subsample of this size has on average, not that of all items.
+    """
+    topology = settings.topology
+    vectors = text_embeddings.vectors
+    if len(vectors) <= topology.subsample_points:
+        return Skipped(f"{len(vectors)} items are no more than a subsample has ({topology.subsample_points})")
+    averaged = subsamples.averaged_landscapes(
+        vectors, size=topology.subsample_points, count=topology.subsamples, seed=SEED
+    )
+    provenance = averaged.provenance
+    return Made(
+        averaged,
+        rows=averaged.table.num_rows,
+        figures={
+            "points": provenance.points,
+            "subsamples": provenance.count,
+            "subsample_points": provenance.size,
+            **{f"h{dimension}_half_width": width for dimension, width in enumerate(provenance.half_widths)},
+        },
+        metadata={
+            "guarantee": provenance.guarantee,
+            "landscapes": picture(landscape_band(averaged), "averaged landscapes with their band"),
+        },
+    )
 
 
 def _diagrams(embeddings: EmbeddingTable, settings: Settings) -> Made:

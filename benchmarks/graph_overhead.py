@@ -2,9 +2,10 @@
 
 Both sides compute the same on the same texts, each in a process of its own with a home of its own, taking turns.
 
-The graph: `build_defs` and the jobs `corpus` and `tiers` through Dagster with a persistent SQLite instance; inside it
-the checks, the plots, the measurement of every step, MLflow runs and the registered model, the training's checkpoints,
-publication into the store (written, synced, read back), inputs loaded from the store.
+The graph: of `build_defs` the assets that the bare side computes too (`FROM_TEXTS`, `OF_TIERS`), through the jobs
+`corpus` and `tiers` of Dagster with a persistent SQLite instance; inside it the checks, the plots, the measurement of
+every step, MLflow runs and the registered model, the training's checkpoints, publication into the store (written,
+synced, read back), inputs loaded from the store.
 
 The bare functions: `scan`, `embed_items`, `cloud_diagrams`, `train_expert_model`, `route`, called one after the other;
 each result is kept as a plain Arrow or safetensors file. The tiers can only be measured and objects only be placed in a
@@ -44,6 +45,15 @@ from aura.tiers.planning.profile import machine_name
 from aura.tiers.values import StoredValue
 
 GOAL = 1.10
+FROM_TEXTS = (
+    "corpus_manifest",
+    "text_embeddings",
+    "text_index",
+    "embedding_diagrams",
+    "expert_model",
+    "expert_routing_table",
+)
+OF_TIERS = ("tier_profile", "tier_placement")
 SOURCE = "benchmark"
 COMPUTING = ("torch", "sentence_transformers", "transformers", "sklearn")
 RECORDING = (
@@ -125,9 +135,10 @@ def run_graph(settings: Settings) -> Measured:
                 defs.resolve_job_def(job).execute_in_process(
                     instance=instance,
                     partition_key=partition,
+                    asset_selection=[dg.AssetKey(name) for name in assets],
                     run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 )
-                for job, partition in (("corpus", SOURCE), ("tiers", None))
+                for job, partition, assets in (("corpus", SOURCE, FROM_TEXTS), ("tiers", None, OF_TIERS))
             ]
         for result in results:
             for step in instance.get_run_step_stats(result.run_id):

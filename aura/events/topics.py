@@ -75,6 +75,7 @@ TOPICS = TopicRegistry(
         Topic("component.health", 6, timedelta(days=7), ("component.health.observed",)),
         Topic("neural.spikes", 6, timedelta(days=2), ("neural.spikes.counted",)),
         Topic("council.decisions", 1, timedelta(days=365), ("council.decisions.made",)),
+        Topic("drift", 1, timedelta(days=365), ("drift.detected",)),
         Topic("alerts", 1, timedelta(days=90), ("alerts.raised", "alerts.resolved")),
     )
 )

@@ -17,6 +17,7 @@ from aura.tiers.values import Part
 
 if TYPE_CHECKING:
     from aura.experts.model import ExpertModel
+    from aura.experts.switch import Routing
 
 METADATA_KEY = b"aura"
 DEAD_UTILISATION = 0.1
@@ -179,7 +180,8 @@ def route(
     return tabulate(_routed(model, vectors[order]), [labels[row] for row in order], model, seed)
 
 
-def _routed(model: ExpertModel, vectors: np.ndarray) -> RoutedItems:
+def _routings(model: ExpertModel, vectors: np.ndarray) -> list[Routing]:
+    """The routing of each batch of the training's size."""
     import torch
 
     from aura.experts.reproducible import reproducible
@@ -188,14 +190,41 @@ def _routed(model: ExpertModel, vectors: np.ndarray) -> RoutedItems:
     module = model.to_module()
     with torch.no_grad(), reproducible(config.threads):
         batches = torch.split(torch.from_numpy(vectors), config.batch_size)
-        routings = [module.route(batch, config.capacity_factor) for batch in batches]
-        probability = torch.cat([routing.probabilities for routing in routings]).double().mean(dim=0)
+        return [module.route(batch, config.capacity_factor) for batch in batches]
+
+
+def _routed(model: ExpertModel, vectors: np.ndarray) -> RoutedItems:
+    import torch
+
+    routings = _routings(model, vectors)
+    probability = torch.cat([routing.probabilities for routing in routings]).double().mean(dim=0)
     return RoutedItems(
         expert=torch.cat([routing.expert for routing in routings]).numpy(),
         gate=torch.cat([routing.gate for routing in routings]).double().numpy(),
         kept=torch.cat([routing.kept for routing in routings]).numpy(),
         probability=probability.numpy(),
     )
+
+
+def router_probabilities(model: ExpertModel, vectors: np.ndarray) -> np.ndarray:
+    """What the router gives each expert for each item, before capacity.
+
+    Args:
+        model: The trained model.
+        vectors: [n, d] float32, finite, n > 0.
+
+    Returns:
+        float32 [n, experts]; each row sums to 1.
+
+    Raises:
+        ValueError: The vectors are of another dimension than the model.
+    """
+    if len(vectors) == 0 or vectors.shape[1] != model.card.dimension:
+        raise ValueError(f"vectors are {list(vectors.shape)}; expected [at least 1, {model.card.dimension}]")
+    probabilities: np.ndarray = np.concatenate(
+        [each.probabilities.numpy() for each in _routings(model, vectors.copy())]
+    )
+    return probabilities
 
 
 def tabulate(items: RoutedItems, labels: Sequence[str | None], model: ExpertModel, seed: int) -> RoutingTable:

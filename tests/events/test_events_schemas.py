@@ -42,6 +42,7 @@ def test_the_topics_take_exactly_the_types_that_have_schemas():
         "component.health",
         "neural.spikes",
         "council.decisions",
+        "drift",
         "alerts",
     }
 

@@ -192,12 +192,18 @@ class Graph:
             partition = None
         return self._execute(self.definitions(), job, partition, tags or {})
 
-    def run_selection(self, selection: dg.AssetSelection | Sequence[str], partition: str | None = SOURCE) -> Outcome:
+    def run_selection(
+        self,
+        selection: dg.AssetSelection | Sequence[str],
+        partition: str | None = SOURCE,
+        *,
+        tags: Mapping[str, str] | None = None,
+    ) -> Outcome:
         """Run some assets or checks in this process."""
         chosen = selection if isinstance(selection, dg.AssetSelection) else dg.AssetSelection.assets(*selection)
         job = dg.define_asset_job("chosen", selection=chosen)
         definitions = dg.Definitions.merge(self.definitions(), dg.Definitions(jobs=[job]))
-        return self._execute(definitions, "chosen", partition, {})
+        return self._execute(definitions, "chosen", partition, tags or {})
 
     def _execute(
         self, definitions: dg.Definitions, job: str, partition: str | None, tags: Mapping[str, str]

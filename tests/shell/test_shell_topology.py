@@ -1,0 +1,50 @@
+"""What the graph makes of diagrams: vectors on one grid, averaged landscapes, loops that can be read."""
+
+from __future__ import annotations
+
+import shutil
+
+from shell_graph import Graph, changed
+
+from aura.topology.cycles import RepresentativeCycles
+from aura.topology.subsamples import AveragedLandscapes
+from aura.topology.vectors import TopologyVectors
+
+DIAGRAMS = ["corpus_manifest", "text_embeddings", "embedding_diagrams"]
+SUMMARIES = ["diagram_vectors", "averaged_landscapes", "embedding_loops"]
+
+
+def test_diagrams_are_summarised_and_loops_are_listed_by_their_items(graph) -> None:
+    configured = Graph(changed(graph.settings, topology={"subsamples": 30, "subsample_points": 20}))
+    outcome = configured.run_selection([*DIAGRAMS, *SUMMARIES])
+    assert (outcome.failed, outcome.left_out) == ({}, {})
+    assert all(check.passed for check in outcome.checks.values())
+    vectors, averaged, loops = (configured.load(name) for name in SUMMARIES)
+    assert isinstance(vectors, TopologyVectors)
+    assert isinstance(averaged, AveragedLandscapes)
+    assert isinstance(loops, RepresentativeCycles)
+    assert vectors.provenance.parameters.fitted_on == configured.source
+    assert (averaged.provenance.points, averaged.provenance.size, averaged.provenance.count) == (60, 20, 30)
+    assert "band" in str(outcome.materialized["averaged_landscapes"]["guarantee"])
+    table = str(outcome.materialized["embedding_loops"]["loops"])
+    embeddings = configured.load("text_embeddings").table
+    for cycle in loops.cycles:
+        for uri in embeddings["uri"].take(list(cycle.vertices)).to_pylist():
+            assert uri in table
+
+
+def test_a_second_source_gets_the_grid_of_the_first(graph, corpus_directory, tmp_path) -> None:
+    graph.run_selection([*DIAGRAMS, "diagram_vectors"])
+    other = shutil.copytree(corpus_directory, tmp_path / "other")
+    shutil.rmtree(other / "turtle")
+    graph.register(other, "another")
+    outcome = graph.run_selection([*DIAGRAMS, "diagram_vectors"], "another")
+    assert outcome.materialized["diagram_vectors"]["fitted_on"] == graph.source
+    first = graph.load("diagram_vectors").provenance.parameters
+    second = graph.load("diagram_vectors", "another").provenance.parameters
+    assert first == second
+
+
+def test_a_source_smaller_than_a_subsample_has_no_averaged_landscapes(graph) -> None:
+    outcome = graph.run_selection([*DIAGRAMS, "averaged_landscapes"])
+    assert "60 items are no more than a subsample has (100)" in outcome.left_out["averaged_landscapes"]
