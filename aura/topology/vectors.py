@@ -67,6 +67,8 @@ class VectorParameters:
     Attributes:
         grids: The grid of dimension 0, 1 and so on.
         fitted_on: Name of the partition that the grids were fitted on.
+        filtration: Name of the diagrams' filtration.
+        scale: What a birth and a death of theirs are.
         resolution: Scales of the curves, at least 2.
         pixels: Pixels along either side of an image, at least 1.
         layers: Layers of the landscapes, at least 1.
@@ -75,6 +77,8 @@ class VectorParameters:
 
     grids: tuple[DimensionGrid, ...]
     fitted_on: str
+    filtration: str
+    scale: str
     resolution: int = 128
     pixels: int = 20
     layers: int = 5
@@ -119,17 +123,30 @@ class VectorParameters:
 
         Raises:
             VectorError: There are no diagrams, they differ in dimension, or a size is out of range.
+            DiagramError: They are of different filtrations.
         """
         found = {value.provenance.max_dimension for value in diagrams}
         if len(found) != 1:
             raise VectorError(
                 f"vectors are fitted on diagrams of the max_dimensions {sorted(found)}: pass at least one, all alike"
             )
+        first, *others = (value.provenance for value in diagrams)
+        for other in others:
+            first.require_comparable(other)
         dimensions = range(found.pop() + 1)
         bars = [np.concatenate([value.bars(dimension) for value in diagrams]) for dimension in dimensions]
         fallback = _scale_range(np.concatenate(bars))
         grids = tuple(_fitted_grid(each, pixels, fallback) for each in bars)
-        return cls(grids=grids, fitted_on=fitted_on, resolution=resolution, pixels=pixels, layers=layers, power=power)
+        return cls(
+            grids=grids,
+            fitted_on=fitted_on,
+            filtration=first.filtration,
+            scale=first.scale,
+            resolution=resolution,
+            pixels=pixels,
+            layers=layers,
+            power=power,
+        )
 
     def scales(self, dimension: int) -> NDArray[np.float64]:
         """Scales of the curves of one dimension: float64 [resolution]."""
@@ -240,8 +257,15 @@ class TopologyVectors:
         """Make the vectors of diagrams on a fitted grid.
 
         Raises:
-            VectorError: The diagrams do not have the dimensions of the parameters.
+            VectorError: The diagrams do not have the dimensions or the filtration of the parameters.
         """
+        for name in ("filtration", "scale"):
+            ours, theirs = getattr(parameters, name), getattr(diagrams.provenance, name)
+            if ours != theirs:
+                raise VectorError(
+                    f"diagrams with the {name} {theirs!r} and parameters fitted on {parameters.fitted_on!r} with"
+                    f" {ours!r}: compute or fit them alike"
+                )
         if diagrams.provenance.max_dimension + 1 != len(parameters.grids):
             raise VectorError(
                 f"diagrams of dimension 0 to {diagrams.provenance.max_dimension} and parameters fitted on"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aura.tiers.values import StoredValue
 from aura.topology import vectorise
-from aura.topology.diagrams import Attempt, DiagramProvenance, PersistenceDiagrams
+from aura.topology.diagrams import Attempt, DiagramError, DiagramProvenance, PersistenceDiagrams
 from aura.topology.distances import bottleneck
 from aura.topology.vectorise import landscapes, persistence_image, silhouette
 from aura.topology.vectors import (
@@ -28,8 +28,9 @@ SCALES = np.linspace(0.0, 5.0, 51)
 BARS = np.array([[0, 0, 0.5], [0, 0, 1.0], [0, 0, np.inf], [1, 1.0, 1.2], [1, 1.5, 3.5]])
 
 
-def diagrams(bars=BARS, max_dimension=1):
-    provenance = DiagramProvenance(10, 3, 0.1, "euclidean", "a test", 7, max_dimension, (Attempt(3, "done"),))
+def diagrams(bars=BARS, max_dimension=1, metric="euclidean", **fields):
+    attempts = (Attempt(3, "done"),)
+    provenance = DiagramProvenance(10, 3, 0.0, metric, "a test", 7, max_dimension, attempts, **fields)
     return PersistenceDiagrams.from_bars(np.array(bars, dtype=float).reshape(-1, 3), provenance)
 
 
@@ -175,6 +176,16 @@ def test_diagrams_of_another_dimension_are_refused():
         parameters.scales(2)
     with pytest.raises(VectorError, match="no vectors of the kind 'atol'"):
         parameters.shape("atol")
+
+
+def test_diagrams_of_another_filtration_are_refused():
+    parameters = VectorParameters.fit([diagrams()], fitted_on="x")
+    with pytest.raises(VectorError, match="the filtration 'alpha' and parameters fitted on 'x' with 'Vietoris-Rips'"):
+        TopologyVectors.of(diagrams(filtration="alpha"), parameters)
+    with pytest.raises(VectorError, match=r"the scale .*cosine"):
+        TopologyVectors.of(diagrams(metric="cosine"), parameters)
+    with pytest.raises(DiagramError, match="cannot be compared"):
+        VectorParameters.fit([diagrams(), diagrams(metric="cosine")], fitted_on="x")
 
 
 @pytest.mark.parametrize(
