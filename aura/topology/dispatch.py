@@ -6,18 +6,27 @@ Belongs here: the choice between engines. Does not: running them (`aura.topology
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from aura.topology.engines.alpha import MOST_COORDINATES
 from aura.topology.engines.task import Engine, Kind
-from aura.topology.memory import Size, predicted_bytes
-from aura.topology.outlook import FEWEST_ITEMS, Outlook, rips_cpu_seconds, simplex_tree_cpu_seconds
+from aura.topology.memory import RIPS_BYTES_A_SECOND, Size, predicted_bytes
+from aura.topology.outlook import (
+    FEWEST_ITEMS,
+    Outlook,
+    rips_cpu_seconds,
+    simplex_tree_cpu_seconds,
+    spanning_tree_cpu_seconds,
+)
 from aura.topology.process import Caps
 
 BOX = 0.5
 """A first attempt may take this many times what the second engine is predicted to take..."""
 BOX_SECONDS = 1.0
 """... and this much in any case."""
+DOUBT = 4.0
+"""Factor by which predictions of the implicit reduction may be wrong: what is within it of the caps is tried."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +38,24 @@ class Candidate:
         reason: Why it is tried at this place, in a sentence.
         caps: What it may use.
         predicted_bytes: Memory that it will take.
+        predicted_seconds: CPU time that it will take; 0 where there is no model.
     """
 
     engine: Engine
     reason: str
     caps: Caps
     predicted_bytes: int
+    predicted_seconds: float = 0.0
 
     @property
-    def fits(self) -> bool:
-        """Whether the prediction is within the cap."""
-        return self.predicted_bytes <= self.caps.memory_bytes
+    def objection(self) -> str | None:
+        """Why it should not be started, as the predictions say; None where they say nothing."""
+        doubt = DOUBT if self.engine is Engine.RIPS else 1.0
+        if self.predicted_bytes > doubt * self.caps.memory_bytes:
+            return f"not started: predicted {self.predicted_bytes} bytes, limit {self.caps.memory_bytes}"
+        if self.predicted_seconds > DOUBT * self.caps.cpu_seconds:
+            return f"not started: predicted {self.predicted_seconds:.0f} s CPU, limit {self.caps.cpu_seconds:g} s"
+        return None
 
 
 def chosen(engine: Engine, size: Size, max_dimension: int, caps: Caps) -> Candidate:
@@ -58,7 +74,8 @@ def without_landmarks(size: Size, max_dimension: int, caps: Caps, *, metric: str
         reason = f"With {size.coordinates} coordinates the alpha filtration is linear, and CGAL's licence is accepted."
     else:
         return None
-    return Candidate(engine, reason, caps, predicted_bytes(engine, size, max_dimension))
+    seconds = spanning_tree_cpu_seconds(size) if engine is Engine.SPANNING_TREE else 0.0
+    return Candidate(engine, reason, caps, predicted_bytes(engine, size, max_dimension), seconds)
 
 
 def vietoris_rips(size: Size, max_dimension: int, caps: Caps, outlook: Outlook | None) -> list[Candidate]:
@@ -73,21 +90,22 @@ def vietoris_rips(size: Size, max_dimension: int, caps: Caps, outlook: Outlook |
         caps: For every attempt.
         outlook: What the distances look like; None for graphs.
     """
-    rips = predicted_bytes(Engine.RIPS, size, max_dimension)
+    known = outlook is not None and size.items >= FEWEST_ITEMS and max_dimension <= 1
+    implicit = rips_cpu_seconds(outlook) if outlook is not None and known else 0.0
+    rips = predicted_bytes(Engine.RIPS, size, max_dimension) + math.ceil(RIPS_BYTES_A_SECOND * implicit)
     tree = predicted_bytes(Engine.SIMPLEX_TREE, size, max_dimension)
     if tree > caps.memory_bytes:
         reason = f"Explicit simplices may take {tree / 2**20:.0f} MiB, more than the memory limit."
-        return [Candidate(Engine.RIPS, reason, caps, rips)]
+        return [Candidate(Engine.RIPS, reason, caps, rips, implicit)]
     explicit = simplex_tree_cpu_seconds(size, max_dimension)
     boxed = Caps(min(caps.cpu_seconds, BOX_SECONDS + BOX * explicit), caps.memory_bytes)
-    followed = Candidate(Engine.SIMPLEX_TREE, "The implicit reduction passed its caps.", caps, tree)
-    if outlook is None or size.items < FEWEST_ITEMS or max_dimension > 1:
+    followed = Candidate(Engine.SIMPLEX_TREE, "The implicit reduction passed its caps.", caps, tree, explicit)
+    if outlook is None or not known:
         return [Candidate(Engine.RIPS, "The implicit reduction is the fast one on most inputs.", boxed, rips), followed]
-    implicit = rips_cpu_seconds(outlook)
     seen = (
-        f"{outlook.reduced_edges / outlook.items:.1f} edges a point have empty lenses and single points explain"
-        f" {outlook.additivity:.0%} of the distances' variance"
+        f"distances vary by {outlook.spread:.1%}, single points explain {outlook.additivity:.0%} of that, and the"
+        f" enclosing radius is {outlook.reach:.1f} deviations above their mean"
     )
     if implicit <= explicit:
-        return [Candidate(Engine.RIPS, f"Structure: {seen}.", boxed, rips), followed]
-    return [Candidate(Engine.SIMPLEX_TREE, f"No structure: {seen}.", caps, tree)]
+        return [Candidate(Engine.RIPS, f"Structure: {seen}.", boxed, rips, implicit), followed]
+    return [Candidate(Engine.SIMPLEX_TREE, f"No structure: {seen}.", caps, tree, explicit)]

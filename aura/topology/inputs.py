@@ -139,8 +139,11 @@ def checked_graph(graph: WeightedGraph | sparray | spmatrix) -> WeightedGraph:
     rows, columns = entries.coords if hasattr(entries, "coords") else (entries.row, entries.col)
     edges = np.column_stack((rows, columns)).astype(np.int64)
     weights = np.asarray(entries.data, dtype=np.float64)
-    upper, lower = edges[:, 0] <= edges[:, 1], edges[:, 0] >= edges[:, 1]
-    if upper.all() or lower.all():
+    on_diagonal = edges[:, 0] == edges[:, 1]
+    if on_diagonal.any():
+        raise GraphError(f"vertex {edges[on_diagonal][0, 0]} has an edge to itself: leave such edges out")
+    upper = edges[:, 0] < edges[:, 1]
+    if upper.all() or not upper.any():
         return WeightedGraph(graph.shape[0], edges, weights)
     return WeightedGraph(graph.shape[0], *_one_triangle(edges, weights))
 

@@ -14,11 +14,13 @@ from aura.topology.engines.spanning_tree import BLOCK_ENTRIES, NEIGHBOURS, PRIM_
 from aura.topology.engines.task import Engine, Kind
 
 SIMPLEX_BYTES = 58
-RIPS_PAIR_BYTES = 80
+RIPS_PAIR_BYTES = 60
+RIPS_BYTES_A_SECOND = 60e6
+"""What the columns of the implicit reduction grow by in one of its CPU seconds."""
 RIPS_EDGE_BYTES = 120
 CUBE_BYTES = 60
 PIXEL_BYTES = 32
-ALPHA_BYTES = {1: 1500, 2: 3500, 3: 12_000}
+ALPHA_BYTES = {1: 800, 2: 1800, 3: 10_000}
 ALLOWANCE_BYTES = 2**20
 """What even the smallest input takes."""
 
@@ -64,7 +66,7 @@ def _matrix(size: Size) -> float:
 
 def _rips(size: Size, max_dimension: int) -> float:
     pairs = size.edges * RIPS_EDGE_BYTES if size.kind is Kind.EDGES else size.items**2 * RIPS_PAIR_BYTES / 2.0
-    return float(pairs) * (1 + max_dimension) / 2.0 + _matrix(size)
+    return float(pairs) * (1 + max_dimension) / 2.0
 
 
 def _simplex_tree(size: Size, max_dimension: int) -> float:

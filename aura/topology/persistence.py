@@ -119,10 +119,8 @@ def persistence(
     problem.check_engine(wanted, allow_gpl=allow_gpl)
     attempts: list[Attempt] = []
     for selection, candidate in _steps(problem, wanted, landmarks, caps, allow_gpl=allow_gpl):
-        if not candidate.fits:
-            limit = candidate.caps.memory_bytes
-            outcome = f"not started: predicted {candidate.predicted_bytes} bytes, limit {limit}"
-            attempts.append(Attempt(selection.count, outcome, candidate.engine, candidate.predicted_bytes))
+        if candidate.objection is not None:
+            attempts.append(Attempt(selection.count, candidate.objection, candidate.engine, candidate.predicted_bytes))
             continue
         task = problem.task(candidate.engine)
         done = run(task, selection.arrays, candidate.caps)
@@ -187,10 +185,11 @@ def _candidates(
     if wanted is not None:
         return [chosen(wanted, size, problem.max_dimension, caps)]
     outlook = None
+    end = np.inf if problem.cut is None else problem.cut
     if problem.kind is Kind.POINTS:
-        outlook = outlook_of_points(selection.arrays[0], problem.metric, problem.seed)
+        outlook = outlook_of_points(selection.arrays[0], problem.metric, end, problem.seed)
     elif problem.kind is Kind.DISTANCES:
-        outlook = outlook_of_distances(selection.arrays[0], problem.seed)
+        outlook = outlook_of_distances(selection.arrays[0], end, problem.seed)
     return vietoris_rips(size, problem.max_dimension, caps, outlook)
 
 

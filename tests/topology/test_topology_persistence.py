@@ -9,7 +9,8 @@ from gudhi.hera import bottleneck_distance
 
 from aura.topology.checks import births_before_deaths, finite_h1
 from aura.topology.cloud import CloudError, EmptyCloudError
-from aura.topology.persistence import EngineError, cloud_diagrams
+from aura.topology.engines.task import Engine
+from aura.topology.persistence import Caps, EngineError, cloud_diagrams, persistence
 
 
 def circle(n, noise=0.0):
@@ -63,10 +64,9 @@ def test_the_same_cloud_and_seed_give_the_same_value():
 
 @pytest.mark.slow
 def test_a_structureless_cloud_comes_back_within_its_memory_cap_on_fewer_landmarks():
-    value = cloud_diagrams(structureless(600), landmarks=600, seed=0, memory_limit_bytes=64 * 2**20)
+    value = persistence(points=structureless(600), engine=Engine.RIPS, caps=Caps(memory_bytes=64 * 2**20))
     outcomes = [attempt.outcome for attempt in value.provenance.attempts]
-    counts = [attempt.landmarks for attempt in value.provenance.attempts]
-    assert sorted(set(counts), reverse=True) == [600 >> k for k in range(len(set(counts)))]
+    assert [attempt.landmarks for attempt in value.provenance.attempts] == [600 >> k for k in range(len(outcomes))]
     assert len(outcomes) > 1
     assert set(outcomes[:-1]) == {"passed the memory limit of 67108864 bytes"}
     assert outcomes[-1] == "done"
@@ -76,7 +76,7 @@ def test_a_structureless_cloud_comes_back_within_its_memory_cap_on_fewer_landmar
 
 @pytest.mark.slow
 def test_a_cloud_that_takes_too_long_comes_back_on_fewer_landmarks():
-    value = cloud_diagrams(structureless(250), landmarks=250, seed=0, time_limit_seconds=0.3)
+    value = persistence(points=structureless(250), engine=Engine.RIPS, caps=Caps(cpu_seconds=0.3))
     first = value.provenance.attempts[0]
     assert (first.landmarks, first.outcome) == (250, "passed the time limit of 0.3 s CPU")
     assert value.provenance.attempts[-1].outcome == "done"
@@ -84,10 +84,18 @@ def test_a_cloud_that_takes_too_long_comes_back_on_fewer_landmarks():
     assert value.provenance.covering_radius > 0
 
 
-@pytest.mark.slow
 def test_caps_that_no_cloud_can_meet_are_an_error_that_names_them():
-    with pytest.raises(EngineError, match=r"8 landmarks ended with.*1e-06 s CPU and 536870912 bytes.*raise them"):
-        cloud_diagrams(circle(8), seed=0, time_limit_seconds=1e-6)
+    with pytest.raises(EngineError, match=r"4 landmarks ended with: not started.*30 s CPU and 1000 bytes.*raise them"):
+        cloud_diagrams(circle(8), landmarks=4, seed=0, memory_limit_bytes=1000)
+
+
+@pytest.mark.slow
+def test_a_structureless_cloud_is_exact_where_its_simplices_fit_the_memory():
+    value = persistence(points=structureless(350), caps=Caps(cpu_seconds=60.0, memory_bytes=2**30))
+    assert "SimplexTree" in value.provenance.engine
+    assert value.provenance.reason.startswith("No structure: distances vary by 2.")
+    assert value.provenance.covering_radius == 0.0
+    assert value.measured.peak_bytes <= value.provenance.predicted_bytes
 
 
 def test_an_empty_cloud_is_refused():

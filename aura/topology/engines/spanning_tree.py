@@ -192,10 +192,10 @@ def forest(
 
 
 def below(threshold: float, arrays: Arrays) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """The arrays of a graph (pairs, values, births) without the edges beyond a threshold."""
+    """The arrays of a graph (pairs, values, births) without the edges and the vertices beyond a threshold."""
     pairs, values, births = arrays
     kept = values <= threshold
-    return pairs[kept], values[kept], births
+    return pairs[kept], values[kept], np.where(births <= threshold, births, np.inf)
 
 
 def components(
