@@ -11,7 +11,7 @@ from gudhi import hera
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aura.topology import distances
+from aura.topology import assignment, distances
 from aura.topology.distances import DistanceError, bottleneck, pairwise, wasserstein
 from aura.topology.engine import rips_bars
 
@@ -44,7 +44,6 @@ def brute_force(a, b, order):
 finite_bars = st.tuples(st.integers(0, 20), st.integers(0, 20)).map(lambda bar: (bar[0] / 4, (bar[0] + bar[1]) / 4))
 small_diagrams = st.lists(finite_bars, max_size=4).map(lambda bars: diagram(*bars))
 orders = st.sampled_from([1.0, 1.5, 2.0, 3.0])
-lengths = st.lists(st.integers(1, 40), min_size=1, max_size=5)
 
 
 def test_two_bars_against_one():
@@ -134,10 +133,29 @@ def test_larger_diagrams_agree_with_hera_and_persim(count):
     assert wasserstein(a, b) <= persim.wasserstein(a, b) <= 1.0000001 * math.sqrt(2) * wasserstein(a, b)
 
 
-@given(
-    st.lists(st.integers(1, 40), min_size=1, max_size=5), st.lists(st.integers(1, 40), min_size=1, max_size=5), orders
-)
+@given(small_diagrams, small_diagrams, orders)
 @settings(deadline=None)
+def test_prices_change_no_answer(a, b, order):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assignment, "PRICED_POINTS", 1)
+        patch.setattr(assignment, "NEIGHBOURS", 2)
+        assert wasserstein(a, b, order) == pytest.approx(brute_force(a, b, order), abs=1e-12)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(300, 300), (300, 200), (200, 300)])
+@pytest.mark.parametrize("factor", [1e-200, 1.0, 1e200])
+def test_prices_change_no_answer_on_larger_diagrams(monkeypatch, rows, columns, factor):
+    a, b = factor * random_diagram(rows, 11), factor * random_diagram(columns, 12)
+    plain = wasserstein(a, b), wasserstein(a, b, 2)
+    monkeypatch.setattr(assignment, "PRICED_POINTS", 1)
+    assert plain == pytest.approx((wasserstein(a, b), wasserstein(a, b, 2)), rel=1e-12)
+
+
+lengths = st.lists(st.integers(1, 40), min_size=1, max_size=4)
+
+
+@given(lengths, lengths, orders)
+@settings(max_examples=60, deadline=None)
 def test_bars_of_one_birth_agree_with_enumeration_on_the_line(a, b, order):
     first, second = (np.column_stack((np.full(len(d), 0.25), 0.25 + np.array(d) / 4)) for d in (a, b))
     with pytest.MonkeyPatch.context() as patch:
