@@ -50,7 +50,8 @@ class Candidate:
     @property
     def objection(self) -> str | None:
         """Why it should not be started, as the predictions say; None where they say nothing."""
-        doubt = DOUBT if self.engine is Engine.RIPS else 1.0
+        # What sparse Vietoris-Rips leaves out cannot be foreseen: nothing, in the worst case.
+        doubt = {Engine.RIPS: DOUBT, Engine.SPARSE_RIPS: math.inf}.get(self.engine, 1.0)
         if self.predicted_bytes > doubt * self.caps.memory_bytes:
             return f"not started: predicted {self.predicted_bytes} bytes, limit {self.caps.memory_bytes}"
         if self.predicted_seconds > DOUBT * self.caps.cpu_seconds:

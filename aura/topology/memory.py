@@ -14,7 +14,7 @@ from aura.topology.engines.spanning_tree import BLOCK_ENTRIES, NEIGHBOURS, PRIM_
 from aura.topology.engines.task import Engine, Kind
 
 SIMPLEX_BYTES = 58
-RIPS_PAIR_BYTES = 60
+RIPS_PAIR_BYTES = 90
 RIPS_BYTES_A_SECOND = 60e6
 """What the columns of the implicit reduction grow by in one of its CPU seconds."""
 RIPS_EDGE_BYTES = 120

@@ -1,0 +1,64 @@
+"""The dispatcher beside the best engine of each regime, all engines that can compute it having been tried.
+
+The dispatcher's side is the whole call without the start of processes: checks, the look at a sample of the distances,
+the engine, and what was tried before it. The engines' sides are their computation alone. An engine that takes over
+three times the dispatcher's CPU time is stopped there and is not the best.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from report import Figure, figure, tell
+
+from aura.topology.engines.task import Engine, Kind, Task
+from aura.topology.process import Caps, run
+from topology_figures.call import GENEROUS, call
+from topology_figures.clouds import clustered, correlation_distances, structureless, torus
+
+GOAL = 1.2
+STOPPED = 3.0
+
+
+def regimes(seed: int) -> dict[str, tuple[dict[str, object], Kind, NDArray[np.float64], int, tuple[Engine, ...]]]:
+    """By name: arguments of the call, and for the engines the kind, the array, the dimension, and which there are."""
+    rips = (Engine.RIPS, Engine.SIMPLEX_TREE)
+    surface, topics, noise = torus(700, seed), clustered(700, seed), structureless(400, seed)
+    network, plane, many = correlation_distances(400, seed), torus(1000, seed), clustered(3000, seed)
+    return {
+        "torus": ({"points": surface}, Kind.POINTS, surface, 1, rips),
+        "clustered": ({"points": topics}, Kind.POINTS, topics, 1, rips),
+        "random": ({"points": noise}, Kind.POINTS, noise, 1, rips),
+        "metric": ({"distances": network}, Kind.DISTANCES, network, 1, rips),
+        "low dimension": ({"points": plane, "allow_gpl": True}, Kind.POINTS, plane, 1, (Engine.ALPHA, Engine.RIPS)),
+        "components": ({"points": many, "max_dimension": 0}, Kind.POINTS, many, 0, (Engine.SPANNING_TREE, Engine.RIPS)),
+    }
+
+
+def figures(runs: int) -> list[Figure]:
+    """Measure."""
+    call(points=torus(50, 0))
+    found: list[Figure] = []
+    for name in regimes(0):
+        chosen: list[float] = []
+        best: list[float] = []
+        engines: set[str] = set()
+        for seed in range(runs):
+            tell(f"dispatcher, {name}, run {seed + 1} of {runs}")
+            arguments, kind, array, dimension, able = regimes(seed)[name]
+            value, took = call(**arguments)
+            chosen.append(took.cpu_seconds)
+            best.append(_best(kind, array, dimension, able, took.cpu_seconds))
+            engines.add(value.provenance.attempts[-1].engine)
+        ratios = [one / other for one, other in zip(chosen, best, strict=True)]
+        against = f"the best engine; took {', '.join(sorted(engines))}"
+        found.append(figure(f"dispatcher, {name}", ratios, "ratio", against=against, goal=GOAL))
+        found.append(figure(f"dispatcher, {name}: CPU time", chosen, "s"))
+    return found
+
+
+def _best(kind: Kind, array: NDArray[np.float64], dimension: int, engines: tuple[Engine, ...], seconds: float) -> float:
+    """CPU seconds of the fastest engine."""
+    limit = Caps(max(1.0, STOPPED * seconds), GENEROUS.memory_bytes)
+    done = [run(Task(engine, kind, dimension), [array], limit).measured for engine in engines]
+    return min(each.cpu_seconds for each in done if each is not None)
