@@ -133,21 +133,24 @@ def test_larger_diagrams_agree_with_hera_and_persim(count):
     assert wasserstein(a, b) <= persim.wasserstein(a, b) <= 1.0000001 * math.sqrt(2) * wasserstein(a, b)
 
 
-@given(small_diagrams, small_diagrams, orders)
+@given(small_diagrams, small_diagrams, orders, st.sampled_from([0.0, 1.0]))
 @settings(deadline=None)
-def test_prices_change_no_answer(a, b, order):
+def test_every_solver_agrees_with_enumeration(a, b, order, sparse_share):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assignment, "PRICED_POINTS", 1)
+        patch.setattr(assignment, "MANY_POINTS", 1)
+        patch.setattr(assignment, "SPARSE_SHARE", sparse_share)
         patch.setattr(assignment, "NEIGHBOURS", 2)
         assert wasserstein(a, b, order) == pytest.approx(brute_force(a, b, order), abs=1e-12)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(300, 300), (300, 200), (200, 300)])
 @pytest.mark.parametrize("factor", [1e-200, 1.0, 1e200])
-def test_prices_change_no_answer_on_larger_diagrams(monkeypatch, rows, columns, factor):
+@pytest.mark.parametrize("sparse_share", [0.0, 1.0])
+def test_all_solvers_agree_on_larger_diagrams(monkeypatch, rows, columns, factor, sparse_share):
     a, b = factor * random_diagram(rows, 11), factor * random_diagram(columns, 12)
     plain = wasserstein(a, b), wasserstein(a, b, 2)
-    monkeypatch.setattr(assignment, "PRICED_POINTS", 1)
+    monkeypatch.setattr(assignment, "MANY_POINTS", 1)
+    monkeypatch.setattr(assignment, "SPARSE_SHARE", sparse_share)
     assert plain == pytest.approx((wasserstein(a, b), wasserstein(a, b, 2)), rel=1e-12)
 
 
