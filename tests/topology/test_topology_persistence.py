@@ -10,7 +10,7 @@ from gudhi.hera import bottleneck_distance
 from aura.topology.checks import births_before_deaths, finite_h1
 from aura.topology.cloud import CloudError, EmptyCloudError
 from aura.topology.engines.task import Engine
-from aura.topology.persistence import Caps, EngineError, cloud_diagrams, persistence
+from aura.topology.persistence import Caps, EngineError, persistence
 
 
 def circle(n, noise=0.0):
@@ -26,7 +26,7 @@ def structureless(n):
 
 
 def test_the_loop_of_a_noisy_circle_is_found_and_certified_from_a_few_landmarks():
-    value = cloud_diagrams(circle(2000, noise=0.01), landmarks=60, seed=0)
+    value = persistence(points=circle(2000, noise=0.01), landmarks=60, seed=0)
     loops = value.bars(1)[value.certified(1)]
     assert len(loops) == 1
     # The circle's own bar is (0, sqrt(3)); noise and landmarks move its ends by at most their bounds.
@@ -41,7 +41,7 @@ def test_the_loop_of_a_noisy_circle_is_found_and_certified_from_a_few_landmarks(
 
 
 def test_a_cloud_smaller_than_the_landmarks_is_computed_exactly():
-    value = cloud_diagrams(circle(12).astype(np.float32), landmarks=500, seed=0)
+    value = persistence(points=circle(12).astype(np.float32), landmarks=500, seed=0)
     assert value.provenance.covering_radius == 0.0
     expected = [[2 * np.sin(np.pi / 12), 2 * np.sin(np.pi * 4 / 12)]]
     assert bottleneck_distance(value.bars(1), np.array(expected), 0.0) < 1e-6
@@ -49,7 +49,7 @@ def test_a_cloud_smaller_than_the_landmarks_is_computed_exactly():
 
 
 def test_copies_of_one_point_are_one_component():
-    value = cloud_diagrams(np.ones((50, 4)), seed=0)
+    value = persistence(points=np.ones((50, 4)), seed=0)
     np.testing.assert_array_equal(value.bars(0), [[0, np.inf]])
     assert len(value.bars(1)) == 0
     assert (value.provenance.points, value.provenance.landmarks) == (50, 1)
@@ -59,7 +59,7 @@ def test_copies_of_one_point_are_one_component():
 @pytest.mark.slow
 def test_the_same_cloud_and_seed_give_the_same_value():
     points = np.random.default_rng(5).normal(size=(300, 8))
-    assert cloud_diagrams(points, landmarks=50, seed=3) == cloud_diagrams(points, landmarks=50, seed=3)
+    assert persistence(points=points, landmarks=50, seed=3) == persistence(points=points, landmarks=50, seed=3)
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_a_cloud_that_takes_too_long_comes_back_on_fewer_landmarks():
 
 def test_caps_that_no_cloud_can_meet_are_an_error_that_names_them():
     with pytest.raises(EngineError, match=r"4 landmarks ended with: not started.*30 s CPU and 1000 bytes.*raise them"):
-        cloud_diagrams(circle(8), landmarks=4, seed=0, memory_limit_bytes=1000)
+        persistence(points=circle(8), landmarks=4, caps=Caps(memory_bytes=1000))
 
 
 @pytest.mark.slow
@@ -100,14 +100,14 @@ def test_a_structureless_cloud_is_exact_where_its_simplices_fit_the_memory():
 
 def test_an_empty_cloud_is_refused():
     with pytest.raises(EmptyCloudError):
-        cloud_diagrams(np.empty((0, 384), dtype=np.float32), seed=0)
+        persistence(points=np.empty((0, 384), dtype=np.float32), seed=0)
 
 
 def test_a_cloud_with_a_missing_value_is_refused_with_its_row():
     points = circle(10)
     points[7, 0] = np.nan
     with pytest.raises(CloudError, match="row 7"):
-        cloud_diagrams(points, seed=0)
+        persistence(points=points, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -115,13 +115,17 @@ def test_a_cloud_with_a_missing_value_is_refused_with_its_row():
     [
         ({"landmarks": 0}, "0 were asked for"),
         ({"max_dimension": -1}, "max_dimension -1"),
-        ({"time_limit_seconds": 0.0}, "time limit"),
-        ({"memory_limit_bytes": 0}, "memory limit"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        cloud_diagrams(circle(10), seed=0, **arguments)
+        persistence(points=circle(10), **arguments)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [((0.0, 1), "time limit"), ((1.0, 0), "memory limit")])
+def test_caps_that_allow_nothing_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Caps(*arguments)
 
 
 def test_loading_the_topology_loads_no_heavy_library():
