@@ -25,12 +25,13 @@ from aura.topology.drift.settings import DriftSettings
 from aura_assets.asset import aura_asset
 from aura_assets.checks import DRIFT, DRIFT_REFERENCE
 from aura_assets.metadata import picture
-from aura_assets.step import FORCE_TAG, Made
+from aura_assets.step import Made
 from resources.events import Events
 
 TOPIC = "drift"
 KIND = "drift.detected"
-ACCEPT = f"To compare with what is there now from now on, materialize this with the tag {FORCE_TAG}=true."
+ACCEPT_TAG = "aura/accept"
+"""A run with this tag set to "true" takes what is there now as the reference. Forcing a recomputation does not."""
 
 
 @aura_asset(group="drift", kinds={"arrow"}, checks=DRIFT_REFERENCE)
@@ -43,7 +44,7 @@ def drift_reference(
 ) -> Made:
     """What the embeddings of a source were when it was first seen, or last accepted: a sample of its vectors.
 
-    Kept as long as the source has texts, until somebody materializes it with the tag aura/force=true.
+    Kept as long as the source has texts, until somebody materializes it with the tag aura/accept=true.
     """
     return _reference(
         context,
@@ -97,7 +98,7 @@ def network_reference(
 ) -> Made:
     """How the experts shared the items when they were first trained, or last accepted: a sample of routing weights.
 
-    Kept until somebody materializes it with the tag aura/force=true.
+    Kept until somebody materializes it with the tag aura/accept=true.
     """
     return _reference(
         context,
@@ -149,8 +150,8 @@ def _settings(settings: Settings) -> DriftSettings:
 def _reference(context: dg.AssetExecutionContext, store: TieredStore, take: Callable[[], DriftReference]) -> Made:
     """The reference that is there, unless there is none or another one is asked for."""
     name, partition = context.asset_key.to_user_string(), context.partition_key
-    forced = context.run.tags.get(FORCE_TAG) == "true"
-    previous = None if forced else Catalog(store).load_previous(DriftReference, name, partition)
+    accepted = context.run.tags.get(ACCEPT_TAG) == "true"
+    previous = None if accepted else Catalog(store).load_previous(DriftReference, name, partition)
     reference = previous or take()
     side = reference.side
     made_at = "" if side.made_at is None else side.made_at.isoformat(timespec="seconds")
@@ -159,10 +160,10 @@ def _reference(context: dg.AssetExecutionContext, store: TieredStore, take: Call
         rows=len(reference.ids),
         figures={"items": side.items, "kept": len(reference.ids), "dimension": reference.vectors.shape[1]},
         metadata={
-            "why": "kept" if previous is not None else "accepted by the run's tag" if forced else "first seen",
+            "why": "kept" if previous is not None else "accepted by the run's tag" if accepted else "first seen",
             "taken_at": made_at,
             "model": f"{side.source} ({side.fingerprint[:8]})",
-            "accept": ACCEPT,
+            "accept": f"To compare with what is there now, materialize this with the tag {ACCEPT_TAG}=true.",
         },
     )
 

@@ -16,7 +16,7 @@ from aura.tiers.store import TieredStore
 from aura.topology import subsamples
 from aura.topology.diagrams import PersistenceDiagrams
 from aura.topology.loops import loops_of
-from aura.topology.persistence import cloud_diagrams
+from aura.topology.persistence import Caps, persistence
 from aura.topology.plots import barcode, betti_curves, landscape_band, persistence_diagram, persistence_images
 from aura.topology.vectors import ENTROPY, TopologyVectors, VectorParameters
 from aura_assets.asset import aura_asset
@@ -27,11 +27,21 @@ from aura_assets.step import Made, Skipped
 LOOP_CHARACTERS = 100
 """Characters of a text that the table of loops shows."""
 
+FORM = "2"
+"""Code version of the diagrams: those of version 1 named neither filtration nor guarantee."""
+
 SEED = 0
 """Seed of the first landmark: a constant, so that diagrams of two partitions differ only by their clouds."""
 
 
-@aura_asset(group="topology", kinds={"gudhi", "arrow"}, checks=DIAGRAMS, settings=("topology",), reusable=True)
+@aura_asset(
+    group="topology",
+    kinds={"gudhi", "arrow"},
+    checks=DIAGRAMS,
+    settings=("topology",),
+    reusable=True,
+    code_version=FORM,
+)
 def embedding_diagrams(
     context: dg.AssetExecutionContext,  # noqa: ARG001 - every asset function has it
     text_embeddings: EmbeddingTable,
@@ -45,7 +55,14 @@ def embedding_diagrams(
     return _diagrams(text_embeddings, settings)
 
 
-@aura_asset(group="topology", kinds={"gudhi", "arrow"}, checks=DIAGRAMS, settings=("topology",), reusable=True)
+@aura_asset(
+    group="topology",
+    kinds={"gudhi", "arrow"},
+    checks=DIAGRAMS,
+    settings=("topology",),
+    reusable=True,
+    code_version=FORM,
+)
 def image_embedding_diagrams(
     context: dg.AssetExecutionContext,  # noqa: ARG001
     image_embeddings: EmbeddingTable,
@@ -96,7 +113,7 @@ def embedding_loops(
     )
 
 
-@aura_asset(group="topology", kinds={"arrow"}, checks=DIAGRAM_VECTORS)
+@aura_asset(group="topology", kinds={"arrow"}, checks=DIAGRAM_VECTORS, reusable=True)
 def diagram_vectors(
     context: dg.AssetExecutionContext,
     embedding_diagrams: PersistenceDiagrams,
@@ -173,30 +190,37 @@ def averaged_landscapes(
 
 def _diagrams(embeddings: EmbeddingTable, settings: Settings) -> Made:
     topology = settings.topology
-    diagrams = cloud_diagrams(
-        embeddings.vectors,
+    diagrams = persistence(
+        points=embeddings.vectors,
         landmarks=topology.landmarks,
         seed=SEED,
-        time_limit_seconds=topology.time_limit_seconds,
-        memory_limit_bytes=int(topology.memory_limit),
+        caps=Caps(topology.time_limit_seconds, int(topology.memory_limit)),
     )
     provenance = diagrams.provenance
+    figures = {
+        "points": provenance.points,
+        "landmarks": provenance.landmarks,
+        "covering_radius": provenance.covering_radius,
+        "bottleneck_bound": provenance.bottleneck_bound,
+        "h0_bars": len(diagrams.bars(0)),
+        "h1_bars": len(diagrams.bars(1)),
+        "h1_total_persistence": diagrams.total_persistence(1),
+        "h1_entropy": diagrams.entropy(1),
+        "engine_predicted_mib": provenance.predicted_bytes / 2**20,
+    }
+    if diagrams.measured is not None:
+        figures["engine_cpu_seconds"] = diagrams.measured.cpu_seconds
+        if diagrams.measured.peak_bytes:
+            figures["engine_peak_mib"] = diagrams.measured.peak_bytes / 2**20
     return Made(
         diagrams,
         rows=diagrams.table.num_rows,
-        figures={
-            "points": provenance.points,
-            "landmarks": provenance.landmarks,
-            "covering_radius": provenance.covering_radius,
-            "bottleneck_bound": provenance.bottleneck_bound,
-            "h0_bars": len(diagrams.bars(0)),
-            "h1_bars": len(diagrams.bars(1)),
-            "h1_total_persistence": diagrams.total_persistence(1),
-            "h1_entropy": diagrams.entropy(1),
-        },
+        figures=figures,
         metadata={
+            "guarantee": provenance.guarantee.sentence,
             "engine": provenance.engine,
-            "attempts": ", ".join(f"{a.landmarks} landmarks: {a.outcome}" for a in provenance.attempts),
+            "why_this_engine": provenance.reason,
+            "attempts": ", ".join(f"{a.engine} of {a.landmarks} points: {a.outcome}" for a in provenance.attempts),
             "barcode": picture(barcode(diagrams), "barcode"),
             "diagram": picture(persistence_diagram(diagrams), "persistence diagram"),
             "betti": picture(betti_curves(diagrams), "Betti curves"),

@@ -7,7 +7,7 @@ The graph: of `build_defs` the assets that the bare side computes too (`FROM_TEX
 every step, MLflow runs and the registered model, the training's checkpoints, publication into the store (written,
 synced, read back), inputs loaded from the store.
 
-The bare functions: `scan`, `embed_items`, `cloud_diagrams`, `train_expert_model`, `route`, called one after the other;
+The bare functions: `scan`, `embed_items`, `persistence`, `train_expert_model`, `route`, called one after the other;
 each result is kept as a plain Arrow or safetensors file. The tiers can only be measured and objects only be placed in a
 store, so this side opens one too, puts the same blocks into it in one plain write, and calls `measure_profile` and
 `plan_and_apply`. No Dagster, no MLflow, no checks, no plots, no checkpoints, no catalog.
@@ -162,7 +162,7 @@ def run_bare(settings: Settings) -> Measured:
         from aura.experts.routing_table import route
         from aura.experts.training import train_expert_model
         from aura.search.index import build_index
-        from aura.topology.persistence import cloud_diagrams
+        from aura.topology.persistence import Caps, persistence
     results = settings.home / "results"
     results.mkdir(parents=True)
     corpus, embedding, topology = settings.corpus, settings.embeddings, settings.topology
@@ -187,13 +187,8 @@ def run_bare(settings: Settings) -> Measured:
         labels = embeddings.table["label"].to_pylist()
         item_ids = embeddings.table["item_id"].to_pylist()
         with measured.step("embedding_diagrams"):
-            diagrams = cloud_diagrams(
-                embeddings.vectors,
-                landmarks=topology.landmarks,
-                seed=0,
-                time_limit_seconds=topology.time_limit_seconds,
-                memory_limit_bytes=int(topology.memory_limit),
-            )
+            caps = Caps(topology.time_limit_seconds, int(topology.memory_limit))
+            diagrams = persistence(points=embeddings.vectors, landmarks=topology.landmarks, seed=0, caps=caps)
             write_arrow(results / "diagrams.arrow", diagrams.table)
         with measured.step("expert_model"):
             config = ExpertConfig(**settings.experts.model_dump())

@@ -193,6 +193,30 @@ Image(barcode(diagrams))
 # bars. What the diagrams
 # are still good for is comparison, with the same number of landmarks and the same seed; what is exact is exact about
 # the landmarks.
+#
+# What the longest loops go around: a short cycle of texts for each.
+
+# %%
+if "embedding_loops" in aura.published()["name"].to_pylist():
+    embedded = aura.load("text_embeddings", source).table
+    for number, cycle in enumerate(aura.load("embedding_loops", source).cycles, start=1):
+        print(f"loop {number}, from {cycle.birth:.3f} to {cycle.death:.3f}")
+        print("   ", " - ".join(embedded["uri"].take(list(cycle.vertices)).to_pylist()))
+else:
+    print("There is no loop among these texts.")
+
+# %% [markdown]
+# ## Drift
+#
+# Whether the texts are still what they were when the source was first seen. Two tests on the same two samples: one on
+# the shape of random blocks of texts, one on the vectors themselves. What chance gives is the grey distribution.
+
+# %%
+from aura.topology.drift.plots import drift_plot
+
+report = aura.load("embedding_drift", source)
+print(report.sentence)
+Image(drift_plot(report))
 
 # %% [markdown]
 # ## The experts

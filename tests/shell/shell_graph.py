@@ -61,7 +61,7 @@ def small_settings(home: Path, text_model: Path | None) -> Settings:
     return Settings(
         home=home,
         embeddings=EmbeddingSettings(text_model=None if text_model is None else str(text_model), dtype="float32"),
-        topology=TopologySettings(landmarks=40),
+        topology=TopologySettings(landmarks=40, subsamples=30, subsample_points=20),
         experts=ExpertSettings(experts=2, epochs=6, min_label_items=5),
         tiers=TierSettings(process_bytes=MIB, arena_bytes=4 * MIB),
     )

@@ -19,7 +19,12 @@ from aura.search.index import SearchIndex
 from aura.tiers.planning.placement import TierPlacement
 from aura.tiers.planning.profile import TierProfile
 from aura.tiers.records import Tier
+from aura.topology.cycles import RepresentativeCycles
 from aura.topology.diagrams import PersistenceDiagrams
+from aura.topology.drift.embeddings import DriftReference
+from aura.topology.drift.report import DriftReport
+from aura.topology.subsamples import AveragedLandscapes
+from aura.topology.vectors import TopologyVectors
 from aura_assets.build import ASSETS
 
 VALUES = {
@@ -27,8 +32,15 @@ VALUES = {
     "text_embeddings": EmbeddingTable,
     "text_index": SearchIndex,
     "embedding_diagrams": PersistenceDiagrams,
+    "diagram_vectors": TopologyVectors,
+    "averaged_landscapes": AveragedLandscapes,
+    "embedding_loops": RepresentativeCycles,
     "expert_model": ExpertModel,
     "expert_routing_table": RoutingTable,
+    "drift_reference": DriftReference,
+    "embedding_drift": DriftReport,
+    "network_reference": DriftReference,
+    "network_drift": DriftReport,
 }
 """What the corpus job makes of a source without images, by asset."""
 
@@ -39,6 +51,10 @@ NAMES = sorted(key.to_user_string() for asset in ASSETS for key in asset.keys)
 PLOTS = {
     "text_embeddings": {"principal_components"},
     "embedding_diagrams": {"barcode", "diagram", "betti"},
+    "diagram_vectors": {"persistence_image"},
+    "averaged_landscapes": {"landscapes"},
+    "embedding_drift": {"drift"},
+    "network_drift": {"drift"},
     "expert_model": {"training"},
     "expert_routing_table": {"load", "specialisation"},
     "tier_profile": {"latency"},
@@ -47,6 +63,7 @@ PLOTS = {
 
 TABLES = {
     "corpus_manifest": "items",
+    "embedding_loops": "loops",
     "expert_routing_table": "experts",
     "tier_profile": "costs",
     "tier_placement": "tiers",
@@ -157,7 +174,12 @@ def test_an_unchanged_source_encodes_nothing_and_recomputes_nothing(materialized
     assert second.materialized["corpus_manifest"]["unchanged"] == 60
     embeddings = second.materialized["text_embeddings"]
     assert (embeddings["encoded"], embeddings["reused_vectors"], embeddings["why"]) == (0, 60, "nothing new")
-    assert second.reused == {"text_index", "embedding_diagrams", "expert_model", "expert_routing_table"}
+    assert second.reused == set(VALUES) - {
+        "corpus_manifest",
+        "text_embeddings",
+        "drift_reference",
+        "network_reference",
+    }
     assert second.data_versions == materialized.first.data_versions
 
 

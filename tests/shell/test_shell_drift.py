@@ -12,6 +12,7 @@ from shell_models import save_word_model
 
 from aura.topology.drift.embeddings import DriftReference
 from aura.topology.drift.report import Decided, DriftReport, Unavailable, Verdict
+from aura_assets.drift import ACCEPT_TAG
 from aura_assets.step import FORCE_TAG
 from resources.events import Events
 
@@ -85,10 +86,15 @@ def test_another_topic_is_drift_until_it_is_accepted(drawings, tmp_path) -> None
     assert "embedding_drift" in again.reused
     assert len(events_of(drawings)) == 1
 
-    accepted = drawings.run_selection(["drift_reference", "embedding_drift"], tags={FORCE_TAG: "true"})
+    forced = drawings.run_selection(EMBEDDINGS, tags={FORCE_TAG: "true"})
+    assert forced.materialized["drift_reference"]["why"] == "kept"
+    assert forced.materialized["embedding_drift"]["verdict"] == report.verdict.value
+    assert len(events_of(drawings)) == 2
+
+    accepted = drawings.run_selection(["drift_reference", "embedding_drift"], tags={ACCEPT_TAG: "true"})
     assert accepted.materialized["drift_reference"]["why"] == "accepted by the run's tag"
     assert accepted.materialized["embedding_drift"]["verdict"] == "none"
-    assert len(events_of(drawings)) == 1
+    assert len(events_of(drawings)) == 2
 
 
 def test_too_few_items_are_told_and_never_an_alarm(graph) -> None:

@@ -189,11 +189,11 @@ def test_a_forced_run_computes_again_and_gets_the_same(graph) -> None:
 def test_another_setting_of_topology_recomputes_the_diagrams_only(graph) -> None:
     first = graph.run("corpus")
     outcome = Graph(changed(graph.settings, topology={"landmarks": 20})).run("corpus")
-    assert outcome.reused == {"text_index", "expert_model", "expert_routing_table"}
+    assert outcome.reused == {"text_index", "expert_model", "expert_routing_table", "embedding_drift", "network_drift"}
     assert outcome.materialized["text_embeddings"]["encoded"] == 0
     assert outcome.materialized["embedding_diagrams"]["landmarks"] == 20
     differing = {name for name, version in outcome.data_versions.items() if version != first.data_versions[name]}
-    assert differing == {"embedding_diagrams"}
+    assert differing == {"embedding_diagrams", "diagram_vectors", "embedding_loops"}
 
 
 def test_another_model_encodes_everything_anew(graph, tmp_path, corpus_template) -> None:

@@ -15,19 +15,18 @@ SUMMARIES = ["diagram_vectors", "averaged_landscapes", "embedding_loops"]
 
 
 def test_diagrams_are_summarised_and_loops_are_listed_by_their_items(graph) -> None:
-    configured = Graph(changed(graph.settings, topology={"subsamples": 30, "subsample_points": 20}))
-    outcome = configured.run_selection([*DIAGRAMS, *SUMMARIES])
+    outcome = graph.run_selection([*DIAGRAMS, *SUMMARIES])
     assert (outcome.failed, outcome.left_out) == ({}, {})
     assert all(check.passed for check in outcome.checks.values())
-    vectors, averaged, loops = (configured.load(name) for name in SUMMARIES)
+    vectors, averaged, loops = (graph.load(name) for name in SUMMARIES)
     assert isinstance(vectors, TopologyVectors)
     assert isinstance(averaged, AveragedLandscapes)
     assert isinstance(loops, RepresentativeCycles)
-    assert vectors.provenance.parameters.fitted_on == configured.source
+    assert vectors.provenance.parameters.fitted_on == graph.source
     assert (averaged.provenance.points, averaged.provenance.size, averaged.provenance.count) == (60, 20, 30)
     assert "band" in str(outcome.materialized["averaged_landscapes"]["guarantee"])
     table = str(outcome.materialized["embedding_loops"]["loops"])
-    embeddings = configured.load("text_embeddings").table
+    embeddings = graph.load("text_embeddings").table
     for cycle in loops.cycles:
         for uri in embeddings["uri"].take(list(cycle.vertices)).to_pylist():
             assert uri in table
@@ -46,5 +45,6 @@ def test_a_second_source_gets_the_grid_of_the_first(graph, corpus_directory, tmp
 
 
 def test_a_source_smaller_than_a_subsample_has_no_averaged_landscapes(graph) -> None:
-    outcome = graph.run_selection([*DIAGRAMS, "averaged_landscapes"])
+    configured = Graph(changed(graph.settings, topology={"subsample_points": 100}))
+    outcome = configured.run_selection([*DIAGRAMS, "averaged_landscapes"])
     assert "60 items are no more than a subsample has (100)" in outcome.left_out["averaged_landscapes"]
