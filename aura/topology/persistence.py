@@ -29,7 +29,7 @@ from aura.topology.process import CPU_SECONDS, MEMORY_BYTES, Caps, EngineError, 
 if TYPE_CHECKING:
     from scipy.sparse import sparray, spmatrix
 
-__all__ = ["CPU_SECONDS", "LANDMARKS", "MEMORY_BYTES", "Caps", "EngineError", "cloud_diagrams", "persistence"]
+__all__ = ["CPU_SECONDS", "LANDMARKS", "MEMORY_BYTES", "Caps", "EngineError", "persistence"]
 
 LOG = logging.getLogger(__name__)
 
@@ -134,20 +134,6 @@ def persistence(
         f"the diagrams of {last.landmarks} landmarks ended with: {last.outcome}; the caps of {caps.cpu_seconds:g} s CPU"
         f" and {caps.memory_bytes} bytes are too small for this input: raise them"
     )
-
-
-def cloud_diagrams(
-    points: NDArray[np.floating],
-    *,
-    landmarks: int = LANDMARKS,
-    max_dimension: int = 1,
-    seed: int,
-    time_limit_seconds: float = CPU_SECONDS,
-    memory_limit_bytes: int = MEMORY_BYTES,
-) -> PersistenceDiagrams:
-    """`persistence` of points in Euclidean distance, in the Vietoris-Rips filtration whatever their dimension."""
-    caps = Caps(time_limit_seconds, memory_limit_bytes)
-    return persistence(points=points, landmarks=landmarks, max_dimension=max_dimension, seed=seed, caps=caps)
 
 
 def _steps(
