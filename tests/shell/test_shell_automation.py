@@ -34,10 +34,25 @@ CHAIN = (
     "text_index",
     "expert_model",
     "embedding_diagrams",
+    "averaged_landscapes",
+    "drift_reference",
+    "diagram_vectors",
+    "embedding_loops",
     "expert_routing_table",
+    "embedding_drift",
+    "network_reference",
+    "network_drift",
 )
-AFTER_TEXTS = {name: {"a"} for name in ("text_index", "embedding_diagrams", "expert_model")}
-"""What reads the text embeddings."""
+AFTER_TEXTS = {
+    name: {"a"}
+    for name in ("text_index", "embedding_diagrams", "averaged_landscapes", "drift_reference", "expert_model")
+}
+"""What reads the text embeddings alone."""
+
+AFTER_TEXTS_AND_MORE = {
+    name: {"a"} for name in ("expert_routing_table", "embedding_loops", "embedding_drift", "network_reference")
+}
+"""What reads something else too, and is requested once that is not going to be made in the same tick."""
 
 
 class Timeline:
@@ -140,14 +155,18 @@ def test_new_content_is_followed_through_the_graph_in_exactly_that_partition(set
     settled.add("b")
     settled.made("corpus_manifest", "2")
     assert settled.tick() == {name: {"a"} for name in FIRST}
-    assert settled.ticks(2) == []
+    assert settled.ticks(2) == [{"embedding_loops": {"a"}}], "it lists texts, and no run of its other inputs has begun"
     settled.made("text_embeddings", "2")
     assert settled.tick() == AFTER_TEXTS
     settled.made("embedding_diagrams", "2")
-    assert settled.tick() == {"expert_routing_table": {"a"}}, "the model was not recomputed, its input was"
+    assert settled.tick() == AFTER_TEXTS_AND_MORE | {"diagram_vectors": {"a"}}, "one input changed, no other is awaited"
     settled.made("expert_model", "2")
-    assert settled.tick() == {"expert_routing_table": {"a"}}
-    settled.made("expert_routing_table", "2")
+    assert settled.tick() == {"expert_routing_table": {"a"}, "network_reference": {"a"}}
+    for name in ("expert_routing_table", "diagram_vectors", "embedding_loops", "embedding_drift"):
+        settled.made(name, "2")
+    settled.made("network_reference", "1")
+    assert settled.tick() == {"network_drift": {"a"}}
+    settled.made("network_drift", "2")
     assert settled.ticks(4) == []
 
 
@@ -155,10 +174,11 @@ def test_what_reads_two_recomputed_inputs_waits_for_both_and_runs_once(settled):
     settled.made("text_embeddings", "2")
     assert settled.tick() == AFTER_TEXTS
     run = settled.start("expert_model", "a")
-    assert settled.ticks(3) == []
+    assert "expert_routing_table" not in {name for requested in settled.ticks(3) for name in requested}
     settled.made("expert_model", "2")
     settled.end(run)
-    assert settled.ticks(4) == [{"expert_routing_table": {"a"}}]
+    after = [requested for requested in settled.ticks(4) if "expert_routing_table" in requested]
+    assert after == [{"expert_routing_table": {"a"}, "network_reference": {"a"}}]
 
 
 def test_a_manifest_that_is_listed_again_with_the_same_content_requests_nothing(settled):
@@ -170,8 +190,8 @@ def test_a_manifest_that_is_listed_again_with_the_same_content_requests_nothing(
 def test_another_setting_recomputes_what_depends_on_it_and_nothing_else(settled, tmp_path):
     assert settled.ticks(2) == []
     settled.defs = build_defs(changed(Settings(home=tmp_path), topology={"landmarks": 7}))
-    assert settled.tick() == {"embedding_diagrams": {"a"}}
-    assert settled.ticks(2) == []
+    assert settled.tick() == {name: {"a"} for name in ("embedding_diagrams", "averaged_landscapes")}
+    assert settled.ticks(2) == [{"embedding_loops": {"a"}}]
 
 
 def test_a_new_partition_is_followed_once_its_manifest_exists_and_never_before(timeline):
