@@ -12,7 +12,12 @@ from aura.experts.checks import better_than_majority, no_dead_expert, shares_sum
 from aura.search.checks import finds_neighbours, finds_themselves
 from aura.tiers.planning.checks import as_predicted, costs_are_sound, not_slower, within_capacity
 from aura.topology.checks import births_before_deaths, finite_h1
-from aura.topology.drift.checks import drift_was_tested, no_drift, reference_is_large_enough
+from aura.topology.drift.checks import (
+    drift_was_tested,
+    no_drift,
+    reference_is_large_enough,
+    windows_are_exchangeable,
+)
 from aura.topology.summary_checks import a_band_to_trust, loops_are_exact, within_the_grid
 from aura_assets.step import ValueCheck
 
@@ -73,6 +78,16 @@ DRIFT_REFERENCE = (
 DRIFT = (
     ValueCheck("no_drift", "Neither test finds more difference than chance explains.", no_drift, blocking=False),
     ValueCheck("drift_was_tested", "Both tests could be made.", drift_was_tested, blocking=False),
+)
+
+NETWORK_DRIFT = (
+    *DRIFT,
+    ValueCheck(
+        "windows_are_exchangeable",
+        "Neighbouring windows are no more alike than others, which both tests rely on.",
+        windows_are_exchangeable,
+        blocking=False,
+    ),
 )
 
 DIAGRAM_VECTORS = (ValueCheck("within_the_grid", "The grid holds nearly all bars.", within_the_grid, blocking=False),)

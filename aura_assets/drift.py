@@ -23,7 +23,7 @@ from aura.topology.drift.report import Decided, DriftReport, Outcome
 from aura.topology.drift.routing import routing_drift
 from aura.topology.drift.settings import DriftSettings
 from aura_assets.asset import aura_asset
-from aura_assets.checks import DRIFT, DRIFT_REFERENCE
+from aura_assets.checks import DRIFT, DRIFT_REFERENCE, NETWORK_DRIFT
 from aura_assets.metadata import picture
 from aura_assets.step import Made
 from resources.events import Events
@@ -115,7 +115,7 @@ def network_reference(
     )
 
 
-@aura_asset(group="drift", kinds={"gudhi", "arrow"}, checks=DRIFT, settings=("drift",), reusable=True)
+@aura_asset(group="drift", kinds={"gudhi", "arrow"}, checks=NETWORK_DRIFT, settings=("drift",), reusable=True)
 def network_drift(
     context: dg.AssetExecutionContext,
     text_embeddings: EmbeddingTable,
