@@ -194,6 +194,18 @@ Image(barcode(diagrams))
 # are still good for is comparison, with the same number of landmarks and the same seed; what is exact is exact about
 # the landmarks.
 #
+# The same bars as points: what lies in the band may be noise. Then as an image of fixed size, on a grid that all sources
+# share, so that one can compare them.
+
+# %%
+from aura.topology.plots import persistence_diagram, persistence_images
+
+Image(persistence_diagram(diagrams))
+
+# %%
+Image(persistence_images(aura.load("diagram_vectors", source)))
+
+# %% [markdown]
 # What the longest loops go around: a short cycle of texts for each.
 
 # %%

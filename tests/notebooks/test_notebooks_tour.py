@@ -96,7 +96,7 @@ def test_every_cell_of_the_tour_runs(executed):
 @pytest.mark.slow
 def test_the_tour_draws_its_figures(executed):
     drawn = list(pictures(executed))
-    assert len(drawn) == 12
+    assert len(drawn) == 14
     for picture in drawn:
         assert min(picture.size) > 100
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
