@@ -219,6 +219,31 @@ def test_a_threshold_leaves_the_bars_before_it_and_opens_those_that_cross_it(max
         np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("steps", [1.0, math.sqrt(2), 2.0, math.sqrt(5), math.sqrt(8)])
+@pytest.mark.parametrize("side", [1.0, 0.1])
+def test_an_edge_as_long_as_the_threshold_belongs_to_the_filtration(side, steps):
+    lattice = side * np.array([[x, y] for x in range(4) for y in range(4)], dtype=float)
+    distances = squareform(pdist(lattice))
+    # The length of an edge, rounded as the distances are.
+    threshold = distances.flat[np.argmin(np.abs(distances - side * steps))]
+    expected = of_distances(Engine.RIPS, np.where(distances <= threshold, distances, 10.0), 1)
+    expected[expected[:, 2] > threshold, 2] = np.inf
+    expected = expected[expected[:, 1] <= threshold]
+    for engine in (Engine.RIPS, Engine.SIMPLEX_TREE):
+        np.testing.assert_array_equal(of_points(engine, lattice, 1, threshold=threshold), expected)
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=25, deadline=None)
+def test_a_threshold_that_is_an_edge_gives_points_what_it_gives_their_distances(seed):
+    rng = np.random.default_rng(seed)
+    points = rng.random((7, 2))
+    threshold = float(rng.choice(np.sort(pdist(points))[:7]))
+    expected = compute(Task(Engine.RIPS, Kind.DISTANCES, 1, threshold=threshold), [squareform(pdist(points))])
+    for engine in (Engine.RIPS, Engine.SIMPLEX_TREE):
+        np.testing.assert_array_equal(of_points(engine, points, 1, threshold=threshold), expected)
+
+
 @given(seed=st.integers(0, 10**6), n=st.integers(5, 40), epsilon=st.floats(0.05, 0.9))
 @settings(max_examples=30, deadline=None)
 def test_sparse_diagrams_are_within_their_factor(seed, n, epsilon):

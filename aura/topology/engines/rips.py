@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 from aura.topology.engines.spanning_tree import below, components
 from aura.topology.engines.task import Arrays, Bars, Kind, Task, distance_matrix, stacked
 
-TREE_DIMENSIONS = 8
-"""Up to this many coordinates a k-d tree finds the pairs below a threshold faster than all distances are computed."""
-
 
 def bars(task: Task, arrays: Arrays) -> Bars:
     """Compute the bars of points, distances or edges.
@@ -25,9 +22,7 @@ def bars(task: Task, arrays: Arrays) -> Bars:
     """
     if task.kind is Kind.EDGES:
         return _of_edges(task, arrays)
-    by_tree = task.kind is Kind.POINTS and task.metric == "euclidean" and arrays[0].shape[1] <= TREE_DIMENSIONS
-    if by_tree and np.isfinite(task.threshold):
-        return stacked(_persistence(task, "point cloud", arrays[0]))
+    # Points as "point cloud" would lose the pairs whose distance is the threshold.
     return stacked(_persistence(task, "full distance matrix", distance_matrix(task, arrays)))
 
 
