@@ -24,7 +24,8 @@ def loops_of(points: NDArray[np.floating], diagrams: PersistenceDiagrams, *, cou
 
     Args:
         points: float32 or float64 [n, d], the cloud that the diagrams are of.
-        diagrams: Its Vietoris-Rips diagrams in Euclidean distance, with H1.
+        diagrams: Its Vietoris-Rips diagrams in Euclidean distance, with H1; not sparse ones, whose bars are not those
+            of the distances, nor ones with loops that a threshold left open, of which it is not known what fills them.
         count: How many bars, longest first.
 
     Returns:
@@ -32,7 +33,7 @@ def loops_of(points: NDArray[np.floating], diagrams: PersistenceDiagrams, *, cou
 
     Raises:
         CloudError: The cloud is empty, misshapen or not finite.
-        CycleError: The diagrams are of another filtration, metric or cloud.
+        CycleError: The diagrams are of another filtration, metric or cloud, sparse, or cut where loops are open.
     """
     from scipy.spatial.distance import pdist, squareform
 
@@ -41,6 +42,16 @@ def loops_of(points: NDArray[np.floating], diagrams: PersistenceDiagrams, *, cou
         raise CycleError(
             f"loops are read off {VIETORIS_RIPS} diagrams with H1 in {METRIC} distance, got {provenance.filtration} up "
             f"to H{provenance.max_dimension} in {provenance.metric} distance"
+        )
+    if provenance.epsilon is not None:
+        raise CycleError(
+            f"the diagrams are sparse (epsilon {provenance.epsilon:g}), so no edge of the cloud bears their bars:"
+            " compute them with another engine"
+        )
+    if provenance.threshold is not None and np.isinf(diagrams.bars(1)[:, 1]).any():
+        raise CycleError(
+            f"the diagrams were cut at the threshold {provenance.threshold:g}, which leaves loops open: compute them"
+            " without a threshold, or with a higher one"
         )
     cloud = checked_cloud(points)
     rows = farthest_point_landmarks(cloud, provenance.landmarks, seed=provenance.seed).indices
