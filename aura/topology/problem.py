@@ -32,6 +32,7 @@ Direction = Literal["sublevel", "superlevel"]
 Vertices = Literal["edge", "zero"]
 
 TRIANGLE_ROUNDING = 1e-9
+_ENTRY: dict[Vertices, str] = {"edge": "with their first edge", "zero": "at 0"}
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Problem:
         direction: Of graphs and images.
         seed: Of the first landmark.
         values: float64 [r + 1]: value of each rank of a graph's weights; None for other inputs.
+        vertices: When those of a graph enter.
     """
 
     source: str
@@ -80,6 +82,7 @@ class Problem:
     direction: Direction
     seed: int
     values: NDArray[np.float64] | None = None
+    vertices: Vertices = "edge"
 
     def check_engine(self, wanted: Engine | None, *, allow_gpl: bool) -> None:
         """Check that the engine that is asked for can compute this.
@@ -155,7 +158,7 @@ class Problem:
     def filtration(self, engine: Engine) -> str:
         """Name of the filtration, which diagrams have to share to be compared."""
         if self.kind is Kind.EDGES:
-            return f"clique, {self.direction}"
+            return f"clique, vertices {_ENTRY[self.vertices]}, {self.direction}"
         return f"{engine.filtration}, {self.direction}" if self.kind is Kind.IMAGE else engine.filtration
 
 
@@ -201,7 +204,7 @@ def problem_of(
         kind = Kind.EDGES
         arrays, values = _ranked(checked_graph(graph), sign, vertices)
     items = {Kind.IMAGE: arrays[0].size, Kind.EDGES: len(arrays[-1])}.get(kind, len(arrays[0]))
-    return Problem(source, kind, arrays, items, max_dimension, metric, cut, epsilon, direction, seed, values)
+    return Problem(source, kind, arrays, items, max_dimension, metric, cut, epsilon, direction, seed, values, vertices)
 
 
 def _ranked(graph: WeightedGraph, sign: float, vertices: Vertices) -> tuple[list[NDArray[Any]], NDArray[np.float64]]:

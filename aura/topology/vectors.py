@@ -73,6 +73,7 @@ class VectorParameters:
         pixels: Pixels along either side of an image, at least 1.
         layers: Layers of the landscapes, at least 1.
         power: Power of the lengths that weigh a silhouette, 0 or more.
+        threshold: Value at which the diagrams' filtration was cut; None: it was not.
     """
 
     grids: tuple[DimensionGrid, ...]
@@ -83,6 +84,7 @@ class VectorParameters:
     pixels: int = 20
     layers: int = 5
     power: float = 1.0
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         if not self.grids:
@@ -123,7 +125,7 @@ class VectorParameters:
 
         Raises:
             VectorError: There are no diagrams, they differ in dimension, or a size is out of range.
-            DiagramError: They are of different filtrations.
+            DiagramError: They are of different filtrations, or cut at different thresholds.
         """
         found = {value.provenance.max_dimension for value in diagrams}
         if len(found) != 1:
@@ -146,6 +148,7 @@ class VectorParameters:
             pixels=pixels,
             layers=layers,
             power=power,
+            threshold=first.threshold,
         )
 
     def scales(self, dimension: int) -> NDArray[np.float64]:
@@ -257,9 +260,9 @@ class TopologyVectors:
         """Make the vectors of diagrams on a fitted grid.
 
         Raises:
-            VectorError: The diagrams do not have the dimensions or the filtration of the parameters.
+            VectorError: The diagrams do not have the dimensions, the filtration or the threshold of the parameters.
         """
-        for name in ("filtration", "scale"):
+        for name in ("filtration", "scale", "threshold"):
             ours, theirs = getattr(parameters, name), getattr(diagrams.provenance, name)
             if ours != theirs:
                 raise VectorError(

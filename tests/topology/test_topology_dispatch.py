@@ -151,10 +151,19 @@ def test_a_graph_says_what_its_values_are_and_may_keep_open_loops():
     graph = WeightedGraph(4, np.array([[0, 1], [1, 2], [2, 3], [3, 0]]), np.array([1.0, 2.0, 3.0, 4.0]))
     value = persistence(graph=graph, direction="superlevel")
     np.testing.assert_array_equal(value.bars(1), [[-1, np.inf]])
-    assert value.provenance.filtration == "clique, superlevel"
+    assert value.provenance.filtration == "clique, vertices with their first edge, superlevel"
     assert value.provenance.scale == "minus the weight"
     assert births_before_deaths(value).passed
     assert finite_h1(value).passed
+
+
+def test_graphs_whose_vertices_enter_by_another_rule_are_not_compared():
+    graph = WeightedGraph(3, np.array([[0, 1], [1, 2]]), np.array([1.0, 2.0]))
+    edge, zero = (persistence(graph=graph, vertices=rule).provenance for rule in ("edge", "zero"))
+    with pytest.raises(
+        DiagramError, match="'clique, vertices with their first edge, sublevel' and 'clique, vertices at"
+    ):
+        edge.require_comparable(zero)
 
 
 def test_an_image_has_its_filtration():

@@ -188,6 +188,19 @@ def test_diagrams_of_another_filtration_are_refused():
         VectorParameters.fit([diagrams(), diagrams(metric="cosine")], fitted_on="x")
 
 
+def test_diagrams_that_were_cut_elsewhere_are_refused():
+    whole = VectorParameters.fit([diagrams()], fitted_on="x")
+    with pytest.raises(VectorError, match=r"the threshold 5\.0 and parameters fitted on 'x' with None"):
+        TopologyVectors.of(diagrams(threshold=5.0), whole)
+    cut = VectorParameters.fit([diagrams(threshold=5.0)], fitted_on="x")
+    with pytest.raises(VectorError, match=r"the threshold 6\.0 and parameters fitted on 'x' with 5\.0"):
+        TopologyVectors.of(diagrams(threshold=6.0), cut)
+    assert (
+        TopologyVectors.from_parts(TopologyVectors.of(diagrams(threshold=5.0), cut).to_parts()).provenance.parameters
+        == cut
+    )
+
+
 @pytest.mark.parametrize(
     "change",
     [{"resolution": 1}, {"pixels": 0}, {"layers": 0}, {"power": -1.0}, {"power": math.nan}],
