@@ -42,6 +42,7 @@ def aura_asset(
     wants_gpu: bool = False,
     automation: dg.AutomationCondition | None = None,
     code_version: str = "1",
+    kept: bool = False,
 ) -> Callable[[Body], dg.AssetsDefinition]:
     """Turn a function into an asset. The asset has the function's name; its docstring is the description in the UI.
 
@@ -57,6 +58,7 @@ def aura_asset(
         automation: When it is computed without being asked; by default when an input's content changes, and never if it
             has none.
         code_version: To be raised when the same inputs give another value.
+        kept: The value tells what was, and stays when an input is skipped and what was made of it is withdrawn.
     """
 
     def decorate(body: Body) -> dg.AssetsDefinition:
@@ -69,6 +71,7 @@ def aura_asset(
             settings=tuple(settings),
             code_version=code_version,
             reusable=reusable,
+            kept=kept,
         )
 
         def compute(context: dg.AssetExecutionContext, **arguments: Any) -> Iterator[Any]:  # noqa: ANN401 - as the author's

@@ -15,7 +15,7 @@ from aura.topology.checks import births_before_deaths, finite_h1
 from aura.topology.drift.checks import (
     drift_was_tested,
     no_drift,
-    reference_is_large_enough,
+    reference_is_sound,
     windows_are_exchangeable,
 )
 from aura.topology.summary_checks import a_band_to_trust, loops_are_exact, within_the_grid
@@ -67,12 +67,7 @@ DIAGRAMS = (
 )
 
 DRIFT_REFERENCE = (
-    ValueCheck(
-        "large_enough",
-        "The reference has as many items as two samples need for an alarm.",
-        reference_is_large_enough,
-        blocking=False,
-    ),
+    ValueCheck("sound", "Every item of the reference is there once, with finite values.", reference_is_sound),
 )
 
 DRIFT = (

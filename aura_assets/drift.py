@@ -15,8 +15,10 @@ from aura.experts.model import ExpertModel
 from aura.experts.routing_table import router_probabilities
 from aura.settings import Settings
 from aura.tiers.catalog import Catalog
+from aura.tiers.published import DAMAGE
 from aura.tiers.store import TieredStore
 from aura.topology.drift import embeddings as embeddings_drift
+from aura.topology.drift.checks import items_needed
 from aura.topology.drift.embeddings import DriftReference
 from aura.topology.drift.plots import drift_plot
 from aura.topology.drift.report import Decided, DriftReport, Outcome
@@ -25,16 +27,14 @@ from aura.topology.drift.settings import DriftSettings
 from aura_assets.asset import aura_asset
 from aura_assets.checks import DRIFT, DRIFT_REFERENCE, NETWORK_DRIFT
 from aura_assets.metadata import picture
-from aura_assets.step import Made
+from aura_assets.step import ACCEPT_TAG, Made
 from resources.events import Events
 
 TOPIC = "drift"
 KIND = "drift.detected"
-ACCEPT_TAG = "aura/accept"
-"""A run with this tag set to "true" takes what is there now as the reference. Forcing a recomputation does not."""
 
 
-@aura_asset(group="drift", kinds={"arrow"}, checks=DRIFT_REFERENCE)
+@aura_asset(group="drift", kinds={"arrow"}, checks=DRIFT_REFERENCE, kept=True)
 def drift_reference(
     context: dg.AssetExecutionContext,
     text_embeddings: EmbeddingTable,
@@ -44,7 +44,7 @@ def drift_reference(
 ) -> Made:
     """What the embeddings of a source were when it was first seen, or last accepted: a sample of its vectors.
 
-    Kept as long as the source has texts, until somebody materializes it with the tag aura/accept=true.
+    Kept whatever happens to the source, until somebody materializes it with the tag aura/accept=true.
     """
     return _reference(
         context,
@@ -58,6 +58,7 @@ def drift_reference(
             most=settings.drift.reference_items,
             seed=settings.drift.seed,
         ),
+        items_needed(_settings(settings), _settings(settings).smallest_block),
     )
 
 
@@ -68,6 +69,7 @@ def embedding_drift(
     drift_reference: DriftReference,
     *,
     settings: dg.ResourceParam[Settings],
+    store: dg.ResourceParam[TieredStore],
     events: dg.ResourceParam[Events],
 ) -> Made:
     """Whether the embeddings come from the distribution that the reference came from.
@@ -84,10 +86,10 @@ def embedding_drift(
         fingerprint=text_embeddings.model.fingerprint,
         settings=_settings(settings),
     )
-    return _told(context, report, events)
+    return _told(context, report, store, events)
 
 
-@aura_asset(group="drift", kinds={"arrow"}, checks=DRIFT_REFERENCE)
+@aura_asset(group="drift", kinds={"arrow"}, checks=DRIFT_REFERENCE, kept=True)
 def network_reference(
     context: dg.AssetExecutionContext,
     text_embeddings: EmbeddingTable,
@@ -112,6 +114,7 @@ def network_reference(
             most=settings.drift.reference_items,
             seed=settings.drift.seed,
         ),
+        items_needed(_settings(settings), settings.drift.network_window),
     )
 
 
@@ -123,6 +126,7 @@ def network_drift(
     network_reference: DriftReference,
     *,
     settings: dg.ResourceParam[Settings],
+    store: dg.ResourceParam[TieredStore],
     events: dg.ResourceParam[Events],
 ) -> Made:
     """Whether the experts' network is the one that it was: which experts are wanted together, and which apart.
@@ -140,25 +144,42 @@ def network_drift(
         window=settings.drift.network_window,
         settings=_settings(settings),
     )
-    return _told(context, report, events)
+    return _told(context, report, store, events)
 
 
 def _settings(settings: Settings) -> DriftSettings:
     return DriftSettings(false_alarms=settings.drift.false_alarms, seed=settings.drift.seed)
 
 
-def _reference(context: dg.AssetExecutionContext, store: TieredStore, take: Callable[[], DriftReference]) -> Made:
-    """The reference that is there, unless there is none or another one is asked for."""
+def _reference(
+    context: dg.AssetExecutionContext, store: TieredStore, take: Callable[[], DriftReference], needed: int
+) -> Made:
+    """The reference that is there, unless there is none or another one is asked for.
+
+    One that cannot be read fails the step: what is there now would take its place and hide the drift until now.
+    """
     name, partition = context.asset_key.to_user_string(), context.partition_key
+    catalog = Catalog(store)
     accepted = context.run.tags.get(ACCEPT_TAG) == "true"
-    previous = None if accepted else Catalog(store).load_previous(DriftReference, name, partition)
+    previous = None if accepted else catalog.load_previous(DriftReference, name, partition)
+    if previous is None and not accepted and _was_published(catalog, name, partition):
+        raise dg.Failure(
+            description=f"{name}[{partition}] is there and cannot be read, so nobody knows any more what the source "
+            f"was; to compare with what is there now, materialize it with the tag {ACCEPT_TAG}=true",
+            allow_retries=False,
+        )
     reference = previous or take()
     side = reference.side
     made_at = "" if side.made_at is None else side.made_at.isoformat(timespec="seconds")
     return Made(
         reference,
         rows=len(reference.ids),
-        figures={"items": side.items, "kept": len(reference.ids), "dimension": reference.vectors.shape[1]},
+        figures={
+            "items": side.items,
+            "kept": len(reference.ids),
+            "items_needed_for_an_alarm": needed,
+            "dimension": reference.vectors.shape[1],
+        },
         metadata={
             "why": "kept" if previous is not None else "accepted by the run's tag" if accepted else "first seen",
             "taken_at": made_at,
@@ -168,7 +189,14 @@ def _reference(context: dg.AssetExecutionContext, store: TieredStore, take: Call
     )
 
 
-def _told(context: dg.AssetExecutionContext, report: DriftReport, events: Events) -> Made:
+def _was_published(catalog: Catalog, name: str, partition: str) -> bool:
+    try:
+        return catalog.find(name, partition) is not None
+    except DAMAGE:
+        return True
+
+
+def _told(context: dg.AssetExecutionContext, report: DriftReport, store: TieredStore, events: Events) -> Made:
     name, partition = context.asset_key.to_user_string(), context.partition_key
     figures: dict[str, float] = {"false_alarms": report.settings.false_alarms, "shared_items": report.shared}
     for test, outcome in (("topology", report.topology), ("plain", report.plain)):
@@ -176,8 +204,11 @@ def _told(context: dg.AssetExecutionContext, report: DriftReport, events: Events
             figures |= {f"{test}_p_value": outcome.p_value, f"{test}_statistic": outcome.statistic}
             figures |= {f"{test}_threshold": outcome.threshold}
 
+    # The same decision is the same event, however often it is made.
+    version = Catalog(store).prepare(report).version
+
     def publish(_: str | None) -> Mapping[str, Any]:
-        return {"event": _publish(context, events, name, partition, report)} if report.drifted else {}
+        return {"event": _publish(context, events, f"{name}/{partition}", version, report)} if report.drifted else {}
 
     return Made(
         report,
@@ -194,12 +225,13 @@ def _told(context: dg.AssetExecutionContext, report: DriftReport, events: Events
     )
 
 
-def _publish(context: dg.AssetExecutionContext, events: Events, name: str, partition: str, report: DriftReport) -> str:
-    """Tell the event log. That it is down costs the event, not the decision, which is published already."""
+def _publish(context: dg.AssetExecutionContext, events: Events, key: str, version: str, report: DriftReport) -> str:
+    """Tell the event log. That it refuses costs the event, not the decision, which is published already."""
+    asset, _, partition = key.partition("/")
     event = new_event(
         KIND,
         {
-            "asset": name,
+            "asset": asset,
             "partition": partition,
             "verdict": report.verdict.value,
             "false_alarms": report.settings.false_alarms,
@@ -209,14 +241,14 @@ def _publish(context: dg.AssetExecutionContext, events: Events, name: str, parti
             "run_id": context.run.run_id,
         },
         source="dagster",
-        key=f"{name}/{partition}",
-        id=f"{KIND}/{name}/{partition}/{context.run.run_id}",
+        key=key,
+        id=f"{KIND}/{key}/{version}",
     )
     try:
         with events.open() as log:
             (ack,) = log.publish(TOPIC, [event])
     except EventError as error:
-        context.log.warning("the drift of %s[%s] is not in the event log: %s", name, partition, error)
+        context.log.warning("the drift of %s is not in the event log: %s", key, error)
         return f"not sent: {error}"
     if ack.offset is None:
         return f"{KIND} waits on this machine until the broker of {ack.topic} answers"

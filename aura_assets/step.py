@@ -35,8 +35,14 @@ from resources.lineage import Lineage
 ROWS = "rows"
 """Key of the provenance under which a published value says how many things it holds."""
 
+KEPT = "kept"
+"""Key of the provenance of values that stay when what they were made from is withdrawn."""
+
 FORCE_TAG = "aura/force"
 """A run with this tag set to "true" recomputes what could be reused."""
+
+ACCEPT_TAG = "aura/accept"
+"""A run with this tag set to "true" takes what is there now as what later is compared with: references, grids."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,7 @@ class Design:
     settings: tuple[str, ...]
     code_version: str
     reusable: bool
+    kept: bool
 
 
 @dataclass(frozen=True)
@@ -171,6 +178,8 @@ class Step:
         for name in self.design.inputs:
             found = self.catalog.find(name, self.partition)
             provenance[INPUT + name] = found.version if found else "missing"
+        if self.design.kept:
+            provenance[KEPT] = "true"
         return provenance
 
     def _reusable(self, published: Published, provenance: Mapping[str, str]) -> bool:
@@ -312,9 +321,10 @@ class Step:
         self._withdraw(self.design.name)
 
     def _withdraw(self, name: str) -> None:
-        """Take back a value and everything that was made from it in this partition."""
+        """Take back a value and everything that was made from it in this partition, but for what is kept."""
         for published in self.catalog.published():
-            if published.partition == self.partition and INPUT + name in published.provenance:
+            made_from_it = published.partition == self.partition and INPUT + name in published.provenance
+            if made_from_it and KEPT not in published.provenance:
                 self._withdraw(published.name)
         self.catalog.withdraw(name, self.partition)
 

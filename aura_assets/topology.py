@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 import dagster as dg
+import numpy as np
 import pyarrow as pa
 
 from aura.corpus.manifest import CorpusManifest
@@ -18,11 +20,17 @@ from aura.topology.diagrams import PersistenceDiagrams
 from aura.topology.loops import loops_of
 from aura.topology.persistence import Caps, persistence
 from aura.topology.plots import barcode, betti_curves, landscape_band, persistence_diagram, persistence_images
-from aura.topology.vectors import ENTROPY, TopologyVectors, VectorParameters
+from aura.topology.vectors import ENTROPY, TopologyVectors, VectorError, VectorParameters
 from aura_assets.asset import aura_asset
 from aura_assets.checks import DIAGRAM_VECTORS, DIAGRAMS, LANDSCAPES, LOOPS
 from aura_assets.metadata import markdown_table, picture
-from aura_assets.step import Made, Skipped
+from aura_assets.step import ACCEPT_TAG, Made, Skipped
+
+ACCEPTED = ", accepted at "
+"""Between the source that a grid was fitted on and the time, where somebody asked for it."""
+
+FEWEST_BARS = 20
+"""Bars that end, of all dimensions together, out of which a grid for all sources is fitted."""
 
 LOOP_CHARACTERS = 100
 """Characters of a text that the table of loops shows."""
@@ -113,19 +121,22 @@ def embedding_loops(
     )
 
 
-@aura_asset(group="topology", kinds={"arrow"}, checks=DIAGRAM_VECTORS, reusable=True)
+@aura_asset(group="topology", kinds={"arrow"}, checks=DIAGRAM_VECTORS)
 def diagram_vectors(
     context: dg.AssetExecutionContext,
     embedding_diagrams: PersistenceDiagrams,
     *,
     store: dg.ResourceParam[TieredStore],
-) -> Made:
+) -> Made | Skipped:
     """The diagrams as vectors of fixed length: persistence images, landscapes, silhouettes, Betti curves, entropy.
 
     On one grid for all sources, fitted on the first that had diagrams, so that their vectors can be compared; bars
-    outside of it are counted.
+    outside of it are counted. With the tag aura/accept=true it is fitted on this source anew; the others follow.
     """
-    parameters = _fitted(Catalog(store), context.partition_key, embedding_diagrams)
+    try:
+        parameters = _fitted(context, Catalog(store), embedding_diagrams)
+    except VectorError as error:
+        return Skipped(str(error))
     vectors = TopologyVectors.of(embedding_diagrams, parameters)
     counts = vectors.provenance.counts
     return Made(
@@ -143,15 +154,28 @@ def diagram_vectors(
     )
 
 
-def _fitted(catalog: Catalog, partition: str, diagrams: PersistenceDiagrams) -> VectorParameters:
-    """The parameters that are in use, of the source first in the alphabet where there are several; else fitted here."""
+def _fitted(context: dg.AssetExecutionContext, catalog: Catalog, diagrams: PersistenceDiagrams) -> VectorParameters:
+    """The grid that is in use: the one that was accepted last, or the first one fitted; else one that is fitted here.
+
+    Raises:
+        VectorError: There are too few bars to fit a grid for all sources.
+    """
+    partition = context.partition_key
+    if context.run.tags.get(ACCEPT_TAG) == "true":
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return VectorParameters.fit([diagrams], fitted_on=f"{partition}{ACCEPTED}{now}")
     others = (found.partition for found in catalog.published() if found.name == "diagram_vectors")
     loaded = (catalog.load_previous(TopologyVectors, "diagram_vectors", other) for other in others)
     in_use = [each.provenance.parameters for each in loaded if each is not None]
     fitting = [each for each in in_use if len(each.grids) == diagrams.provenance.max_dimension + 1]
-    if not fitting:
-        return VectorParameters.fit([diagrams], fitted_on=partition)
-    return min(fitting, key=lambda parameters: parameters.fitted_on)
+    if fitting:
+        accepted = [each for each in fitting if ACCEPTED in each.fitted_on]
+        latest = max(accepted, key=lambda each: each.fitted_on.partition(ACCEPTED)[2], default=None)
+        return latest or min(fitting, key=lambda each: each.fitted_on)
+    finite = sum(int(np.isfinite(diagrams.bars(dimension)).all(axis=1).sum()) for dimension in (0, 1))
+    if finite < FEWEST_BARS:
+        raise VectorError(f"{finite} bars that end are too few to fit a grid for all sources, {FEWEST_BARS} are needed")
+    return VectorParameters.fit([diagrams], fitted_on=partition)
 
 
 @aura_asset(group="topology", kinds={"gudhi", "arrow"}, checks=LANDSCAPES, settings=("topology",), reusable=True)

@@ -177,6 +177,7 @@ def test_an_unchanged_source_encodes_nothing_and_recomputes_nothing(materialized
     assert second.reused == set(VALUES) - {
         "corpus_manifest",
         "text_embeddings",
+        "diagram_vectors",
         "drift_reference",
         "network_reference",
     }

@@ -32,7 +32,7 @@ CHAIN = {
 }
 """What the graph makes of a source of texts."""
 
-READ_AGAIN = {"corpus_manifest", "text_embeddings", "drift_reference", "network_reference"}
+READ_AGAIN = {"corpus_manifest", "text_embeddings", "diagram_vectors", "drift_reference", "network_reference"}
 """What looks at its predecessor in every run; all else is reused where nothing has changed."""
 
 SHELL_PROCESS = Path(__file__).with_name("shell_process.py")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from aura.measure.checks import CheckResult
 from aura.topology.drift.embeddings import DriftReference
 from aura.topology.drift.permutation import smallest_p_value
@@ -41,19 +43,25 @@ def drift_was_tested(report: DriftReport) -> CheckResult:
     )
 
 
-def reference_is_large_enough(reference: DriftReference) -> CheckResult:
-    """Check that an unchanged source of this many items could raise an alarm, were it to drift.
+def items_needed(settings: DriftSettings, unit: int) -> int:
+    """Fewest items with which an unchanged source, dealt out in halves, could raise an alarm were it to drift.
 
-    An unchanged source deals its items out in halves; each half has to give so many blocks that some p-value is as
-    small as the level.
+    Args:
+        settings: How drift is decided; the level is that of one of its two tests.
+        unit: Items of a block or window.
     """
-    settings = DriftSettings()
-    blocks = next(count for count in range(2, 100) if smallest_p_value(count, count) <= settings.level)
-    needed = 2 * blocks * settings.smallest_block
+    each = next(count for count in range(2, 1000) if smallest_p_value(count, count) <= settings.level)
+    return 2 * each * unit
+
+
+def reference_is_sound(reference: DriftReference) -> CheckResult:
+    """Check that every item of a reference is there once, with a vector that distances can be computed of."""
+    repeated = len(reference.ids) - len(set(reference.ids))
+    unusable = int((~np.isfinite(reference.vectors).all(axis=1)).sum())
     return CheckResult(
-        passed=len(reference.ids) >= needed,
-        figures={"items": float(len(reference.ids)), "needed": float(needed)},
-        description=f"{len(reference.ids)} items are kept; two halves of at least {needed} can tell drift by shape.",
+        passed=repeated == 0 and unusable == 0,
+        figures={"items": float(len(reference.ids)), "repeated": float(repeated), "not_finite": float(unusable)},
+        description=f"Of {len(reference.ids)} items {repeated} are there again and {unusable} are not finite.",
     )
 
 
