@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
@@ -222,12 +222,13 @@ class PersistenceDiagrams:
         table: Columns dimension int8, birth float64, death float64 (infinite for an essential class), certified bool
             (of finite bars, see `Guarantee.certifies`; the essential class of H0 needs no certificate).
         provenance: How the bars were made, with the bound on their error.
-        measured: What the engine took in this process's run; no part of the value, and None for one that was stored.
+        runs: What every run of an engine took, in the order of the attempts without those that were not started; no
+            part of the value, and empty for one that was stored.
     """
 
     table: pa.Table
     provenance: DiagramProvenance
-    measured: Measured | None = field(default=None, compare=False)
+    runs: tuple[Measured, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not self.table.schema.equals(SCHEMA):
@@ -250,13 +251,16 @@ class PersistenceDiagrams:
             )
 
     @classmethod
-    def from_bars(
-        cls, bars: NDArray[np.float64], provenance: DiagramProvenance, measured: Measured | None = None
-    ) -> Self:
+    def from_bars(cls, bars: NDArray[np.float64], provenance: DiagramProvenance, runs: Sequence[Measured] = ()) -> Self:
         """Make diagrams from float64 [k, 3] (dimension, birth, death), marking the bars that the bound certifies."""
         dimension, birth, death = bars.T
         columns = [dimension.astype(np.int8), birth, death, provenance.guarantee.certifies(birth, death)]
-        return cls(table=pa.table(columns, schema=SCHEMA), provenance=provenance, measured=measured)
+        return cls(table=pa.table(columns, schema=SCHEMA), provenance=provenance, runs=tuple(runs))
+
+    @property
+    def measured(self) -> Measured | None:
+        """What the run that gave the bars took; None for a value that was stored."""
+        return self.runs[-1] if self.runs else None
 
     def bars(self, dimension: int) -> NDArray[np.float64]:
         """Return the bars of one dimension: float64 [m, 2], birth and death.

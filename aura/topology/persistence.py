@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from aura.topology.diagrams import Attempt, DiagramProvenance, PersistenceDiagrams
 from aura.topology.dispatch import Candidate, chosen, vietoris_rips, without_landmarks
-from aura.topology.engines.task import METRICS, Engine, Kind
+from aura.topology.engines.task import METRICS, Engine, Kind, Measured
 from aura.topology.inputs import WeightedGraph
 from aura.topology.outlook import outlook_of_distances, outlook_of_points
 from aura.topology.problem import Direction, Problem, Selection, Vertices, problem_of
@@ -97,7 +97,7 @@ def persistence(
     Raises:
         InputError: The input is empty, misshapen or not finite.
         ValueError: An argument is out of range, or means nothing for this input.
-        EngineError: The engine failed, or nothing stays within the caps.
+        EngineError: The engine failed or crashed, or nothing stays within the caps.
     """
     caps = Caps() if caps is None else caps
     if landmarks < 1:
@@ -118,16 +118,28 @@ def persistence(
     wanted = None if engine == "auto" else Engine(engine)
     problem.check_engine(wanted, allow_gpl=allow_gpl)
     attempts: list[Attempt] = []
+    runs: list[Measured] = []
     for selection, candidate in _steps(problem, wanted, landmarks, caps, allow_gpl=allow_gpl):
         if candidate.objection is not None:
             attempts.append(Attempt(selection.count, candidate.objection, candidate.engine, candidate.predicted_bytes))
             continue
         task = problem.task(candidate.engine)
+        LOG.info(
+            "%s of %d %s: predicted %d bytes of %d, up to %g s CPU. %s",
+            candidate.engine,
+            selection.count,
+            problem.source,
+            candidate.predicted_bytes,
+            candidate.caps.memory_bytes,
+            candidate.caps.cpu_seconds,
+            candidate.reason,
+        )
         done = run(task, selection.arrays, candidate.caps)
+        runs.append(done.measured)
         attempts.append(Attempt(selection.count, done.outcome, candidate.engine, candidate.predicted_bytes))
         if done.bars is not None:
             provenance = _provenance(problem, selection, candidate, tuple(attempts), seed)
-            return PersistenceDiagrams.from_bars(problem.in_units(done.bars), provenance, done.measured)
+            return PersistenceDiagrams.from_bars(problem.in_units(done.bars), provenance, runs)
         LOG.warning("%s of %d %s: %s", candidate.engine, selection.count, problem.source, done.outcome)
     last = attempts[-1]
     raise EngineError(

@@ -46,7 +46,7 @@ MEMORY_BYTES = 512 * 2**20
 
 
 class EngineError(RuntimeError):
-    """The engine failed for a reason other than its caps, or passed them however few landmarks it was given."""
+    """The engine failed or crashed for a reason other than its caps, or passed them with the fewest landmarks too."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,18 @@ class Caps:
 
 @dataclass(frozen=True)
 class Run:
-    """How one run of an engine ended: `DONE` with bars and figures, or the cap that it passed, without."""
+    """How one run of an engine ended.
+
+    Attributes:
+        outcome: `DONE`, or the cap that it passed.
+        measured: What it used. Where it was stopped from outside that is the time cap, the most it can have been, with
+            an unknown peak.
+        bars: None where it passed a cap.
+    """
 
     outcome: str
+    measured: Measured
     bars: Bars | None = None
-    measured: Measured | None = None
 
 
 _TASK = TypeAdapter(Task)
@@ -84,10 +91,12 @@ def run(task: Task, arrays: Arrays, caps: Caps) -> Run:
     """Run an engine once, in a process of its own.
 
     Raises:
-        EngineError: It failed for a reason other than its caps.
+        EngineError: It failed for a reason other than its caps, or was ended by a signal; that of the kernel when the
+            machine's memory is used up, SIGKILL, counts as a cap.
     """
     command = [sys.executable, "-m", __name__, json.dumps(asdict(task))]
     command += [str(caps.cpu_seconds), str(caps.memory_bytes), str(len(arrays))]
+    stopped = Measured(cpu_seconds=caps.cpu_seconds, peak_bytes=0)
     wall_seconds = START_SECONDS + 4 * caps.cpu_seconds
     # A threaded matrix product burns CPU time that the caps would count, for nothing on a busy machine.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -97,18 +106,26 @@ def run(task: Task, arrays: Arrays, caps: Caps) -> Run:
             command, input=encode(arrays), capture_output=True, timeout=wall_seconds, check=False, env=environment
         )
     except subprocess.TimeoutExpired:
-        return Run(f"no end within {wall_seconds:g} s of wall time")
+        return Run(f"no end within {wall_seconds:g} s of wall time", stopped)
     if process.returncode == 0:
         bars, figures = decode(process.stdout, 2)
-        return Run(DONE, bars, Measured(cpu_seconds=float(figures[0]), peak_bytes=int(figures[1])))
+        return Run(DONE, Measured(cpu_seconds=float(figures[0]), peak_bytes=int(figures[1])), bars)
+    memory_passed = f"passed the memory limit of {caps.memory_bytes} bytes"
     if process.returncode == OUT_OF_MEMORY:
-        return Run(f"passed the memory limit of {caps.memory_bytes} bytes")
+        return Run(memory_passed, Measured(cpu_seconds=float(process.stdout), peak_bytes=caps.memory_bytes))
+    if process.returncode == -signal.SIGABRT and b"bad_alloc" in process.stderr:
+        # Thrown where C++ may not throw, which ends the process.
+        return Run(memory_passed, stopped)
     if process.returncode == -signal.SIGPROF:
-        return Run(f"passed the time limit of {caps.cpu_seconds:g} s CPU")
-    if process.returncode < 0:
-        return Run(f"stopped by {signal.Signals(-process.returncode).name}")
+        return Run(f"passed the time limit of {caps.cpu_seconds:g} s CPU", stopped)
+    if process.returncode == -signal.SIGKILL:
+        return Run("stopped by SIGKILL", stopped)
     complaint = process.stderr.decode(errors="replace").strip()
-    raise EngineError(f"the engine {task.engine} exited with status {process.returncode}: {complaint}")
+    if process.returncode < 0:
+        ended = f"crashed with {signal.Signals(-process.returncode).name}"
+    else:
+        ended = f"exited with status {process.returncode}"
+    raise EngineError(f"the engine {task.engine} {ended}: {complaint or 'it said nothing'}")
 
 
 def encode(arrays: Arrays) -> bytes:
@@ -148,7 +165,10 @@ def peak_bytes() -> int:
 
 
 def main() -> int:
-    """Read arrays, compute the task's bars under the caps, write them with what it took; return the exit status."""
+    """Read arrays, compute the task's bars under the caps, write them with what it took; return the exit status.
+
+    Without the memory for it, the CPU time is all that is written.
+    """
     task = _TASK.validate_json(sys.argv[1])
     caps = Caps(cpu_seconds=float(sys.argv[2]), memory_bytes=int(sys.argv[3]))
     arrays = decode(sys.stdin.buffer.read(), int(sys.argv[4]))
@@ -162,6 +182,7 @@ def main() -> int:
         figures = np.array([time.process_time() - before_seconds, max(0, peak_bytes() - before_bytes)])
         result = encode([bars, figures])
     except MemoryError:
+        sys.stdout.write(str(time.process_time() - before_seconds))
         return OUT_OF_MEMORY
     finally:
         # What the libraries do when the process ends is not the computation.

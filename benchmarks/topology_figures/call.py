@@ -13,11 +13,12 @@ GENEROUS = Caps(cpu_seconds=300.0, memory_bytes=6 * 2**30)
 
 
 def call(caps: Caps = GENEROUS, **arguments: object) -> tuple[PersistenceDiagrams, Measured]:
-    """Compute diagrams; the start of the engine's process and of its libraries is not in the figures."""
+    """Compute diagrams; the start of the engine's process and of its libraries is not in the figures.
+
+    Every attempt counts, one that was stopped with the seconds of its cap.
+    """
     started = time.process_time()
     value = persistence(caps=caps, **arguments)
     caller = time.process_time() - started
-    measured = value.measured
-    if measured is None:
-        raise SystemExit("the diagrams do not say what they took")
-    return value, Measured(caller + measured.cpu_seconds, measured.peak_bytes)
+    engines = sum(each.cpu_seconds for each in value.runs)
+    return value, Measured(caller + engines, max(each.peak_bytes for each in value.runs))

@@ -61,5 +61,5 @@ def figures(runs: int) -> list[Figure]:
 def _best(kind: Kind, array: NDArray[np.float64], dimension: int, engines: tuple[Engine, ...], seconds: float) -> float:
     """CPU seconds of the fastest engine."""
     limit = Caps(max(1.0, STOPPED * seconds), GENEROUS.memory_bytes)
-    done = [run(Task(engine, kind, dimension), [array], limit).measured for engine in engines]
-    return min(each.cpu_seconds for each in done if each is not None)
+    runs = [run(Task(engine, kind, dimension), [array], limit) for engine in engines]
+    return min(each.measured.cpu_seconds for each in runs if each.bars is not None)

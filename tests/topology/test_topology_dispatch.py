@@ -215,6 +215,10 @@ def test_an_engine_that_passes_its_box_is_followed_by_the_other_one(monkeypatch)
     assert (first.engine, first.outcome) == ("rips", "passed the time limit of 0.01 s CPU")
     assert (second.engine, second.outcome) == ("simplex_tree", "done")
     assert value.provenance.reason == "The implicit reduction passed its caps."
+    stopped, finished = value.runs
+    assert stopped.cpu_seconds == 0.01
+    assert finished is value.measured
+    assert PersistenceDiagrams.from_parts(value.to_parts()).runs == ()
 
 
 def test_an_input_that_does_not_fit_the_memory_is_not_started():

@@ -1,5 +1,6 @@
 """A cloud gets its diagrams within the caps, whatever it is made of, and they say how they came about."""
 
+import logging
 import subprocess
 import sys
 
@@ -71,6 +72,8 @@ def test_a_structureless_cloud_comes_back_within_its_memory_cap_on_fewer_landmar
     assert set(outcomes[:-1]) == {"passed the memory limit of 67108864 bytes"}
     assert outcomes[-1] == "done"
     assert value.provenance.landmarks < 600
+    assert len(value.runs) == len(outcomes)
+    assert all(0 < each.cpu_seconds < 30 for each in value.runs)
     assert value.provenance.covering_radius > 0
 
 
@@ -87,6 +90,38 @@ def test_a_cloud_that_takes_too_long_comes_back_on_fewer_landmarks():
 def test_caps_that_no_cloud_can_meet_are_an_error_that_names_them():
     with pytest.raises(EngineError, match=r"4 landmarks ended with: not started.*30 s CPU and 1000 bytes.*raise them"):
         persistence(points=circle(8), landmarks=4, caps=Caps(memory_bytes=1000))
+
+
+def ending(monkeypatch, tmp_path, script):
+    """Have engines run this script instead of Python."""
+    program = tmp_path / "engine"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+@pytest.mark.parametrize("name", ["SEGV", "ABRT", "FPE"])
+def test_an_engine_that_crashes_is_an_error_and_no_cap(monkeypatch, tmp_path, name):
+    ending(monkeypatch, tmp_path, f"echo a complaint >&2; kill -{name} $$")
+    with pytest.raises(EngineError, match=f"rips crashed with SIG{name}: a complaint"):
+        persistence(points=circle(100), engine=Engine.RIPS)
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome"),
+    [
+        ("kill -KILL $$", "stopped by SIGKILL"),
+        ("echo std::bad_alloc >&2; kill -ABRT $$", "passed the memory limit of 536870912 bytes"),
+    ],
+)
+def test_an_engine_that_is_stopped_for_its_memory_gets_fewer_landmarks(monkeypatch, tmp_path, caplog, script, outcome):
+    ending(monkeypatch, tmp_path, script)
+    with caplog.at_level(logging.INFO), pytest.raises(EngineError, match=f"of 8 landmarks ended with: {outcome}"):
+        persistence(points=circle(100), engine=Engine.RIPS, landmarks=16)
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+    assert told[0].startswith("rips of 16 points: predicted ")
+    assert told[0].endswith("bytes of 536870912, up to 30 s CPU. The caller asked for it.")
+    assert len(told) == 2
 
 
 @pytest.mark.slow
