@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from aura.tiers.values import Part
-from aura.topology.cloud import LARGEST_COORDINATE, checked_cloud
+from aura.topology.cloud import CloudError, checked_cloud
 from aura.topology.drift.decision import decide_by_shape, decide_by_vectors, diagram_distances, too_few
 from aura.topology.drift.report import DriftReport, Outcome, Side, Unavailable
 from aura.topology.drift.samples import BlockPlan, plan_blocks, shuffled, two_samples
@@ -26,6 +26,9 @@ KEPT = 5000
 
 CHUNK = 100_000
 """Vectors that are looked at in one go."""
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Largest coordinate that a reference can keep."""
 
 
 class DriftReferenceError(ValueError):
@@ -54,6 +57,12 @@ class DriftReference:
                 f"a reference of {len(self.ids)} items has vectors {self.vectors.dtype} {self.vectors.shape}:"
                 " expected one float32 row for each id"
             )
+        if not np.isfinite(self.vectors).all():
+            row = int(np.argmin(np.isfinite(self.vectors).all(axis=1)))
+            raise DriftReferenceError(
+                f"the reference's vector of {self.ids[row]!r} in row {row} is not finite: take the reference again from"
+                " vectors that float32 can hold"
+            )
         if len(self.ids) > self.side.items:
             raise DriftReferenceError(f"a reference keeps {len(self.ids)} of {self.side.items} items")
 
@@ -73,7 +82,7 @@ class DriftReference:
 
         Args:
             ids: Unique ids.
-            vectors: float32 or float64 [n, d], n >= 1, finite; kept as float32.
+            vectors: float32 or float64 [n, d], n >= 1, finite; kept as float32, so up to 3.4e38.
             model: Name of the model.
             fingerprint: Digest of everything that decides the vectors.
             made_at: Now.
@@ -81,7 +90,7 @@ class DriftReference:
             seed: Seed of the sample.
 
         Raises:
-            CloudError: The vectors are empty, misshapen or not finite.
+            CloudError: The vectors are empty, misshapen, or not finite in float32.
             DriftReferenceError: Ids and vectors do not match.
         """
         _check_vectors(ids, vectors)
@@ -124,6 +133,27 @@ class DriftReference:
         return cls(ids=tuple(table["id"].to_pylist()), vectors=vectors, side=note.side, seed=note.seed)
 
 
+def rounded(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Round vectors as a reference rounds those that it keeps, so that this alone makes no difference.
+
+    Args:
+        vectors: float32 or float64 [n, d].
+
+    Raises:
+        CloudError: A coordinate is not finite in float32.
+    """
+    with np.errstate(over="ignore"):
+        kept = vectors.astype(np.float32)
+    finite = np.isfinite(kept)
+    if not finite.all():
+        row, column = (int(each) for each in np.argwhere(~finite)[0])
+        raise CloudError(
+            f"row {row} of the cloud holds the coordinate {vectors[row, column]}, expected values up to"
+            f" {LARGEST:.2g}: references are kept as float32, divide all vectors by one number"
+        )
+    return kept.astype(np.float64)
+
+
 def embedding_drift(
     reference: DriftReference,
     ids: Sequence[str],
@@ -147,14 +177,14 @@ def embedding_drift(
     Args:
         reference: What to compare with.
         ids: Unique ids of the current items.
-        vectors: float32 or float64 [k, d], finite, one row for each id.
+        vectors: float32 or float64 [k, d], finite, one row for each id; compared as float32, as the reference is kept.
         model: Name of the model that made the vectors.
         fingerprint: Digest of everything that decides them.
         made_at: When they were made.
         settings: How to decide; None: the defaults.
 
     Raises:
-        CloudError: The vectors are empty, misshapen or not finite.
+        CloudError: The vectors are empty, misshapen, or not finite in float32.
         DriftReferenceError: Ids and vectors do not match.
         SampleError: An id occurs twice.
     """
@@ -171,7 +201,7 @@ def embedding_drift(
     )
     read = max(chosen.plain_items, plan.size * chosen.most_blocks)
     before = reference.vectors[dealt.reference[:read]].astype(np.float64)
-    now = vectors[dealt.current[:read]].astype(np.float64)
+    now = rounded(vectors[dealt.current[:read]])
     return DriftReport(
         kind="embedding",
         reference=reference.side,
@@ -227,8 +257,8 @@ def _check_vectors(ids: Sequence[str], vectors: NDArray[np.floating]) -> None:
     if len(vectors) != len(ids):
         raise DriftReferenceError(f"{len(ids)} ids and {len(vectors)} vectors: expected one vector for each id")
     for start in range(0, len(vectors), CHUNK):
-        if not float(np.abs(vectors[start : start + CHUNK]).max()) <= LARGEST_COORDINATE:
-            checked_cloud(vectors)
+        if not float(np.abs(vectors[start : start + CHUNK]).max()) <= LARGEST:
+            rounded(checked_cloud(vectors))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aura.topology.cloud import checked_cloud
-from aura.topology.drift.embeddings import DriftReference
+from aura.topology.drift.embeddings import DriftReference, rounded
 from aura.topology.drift.networks import network_drift
 from aura.topology.drift.report import DriftReport, Side
 from aura.topology.drift.samples import SampleError, two_samples
@@ -36,19 +36,20 @@ def routing_drift(
     Args:
         reference: Routing weights to compare with, one row an item.
         ids: Unique ids of the current items.
-        weights: [n, experts] what the router gives each expert for each item, finite.
+        weights: [n, experts] what the router gives each expert for each item, finite; compared as float32, as the
+            reference is kept.
         model: Name of the model.
         fingerprint: Digest of the model.
         window: Items of a window, at least 3.
         settings: How to decide; None: the defaults.
 
     Raises:
-        CloudError: The weights are empty, misshapen or not finite.
+        CloudError: The weights are empty, misshapen, or not finite in float32.
         SampleError: An id occurs twice, or there are not as many ids as weights.
         NetworkError: The window is too short.
     """
     chosen = settings or DriftSettings()
-    now = checked_cloud(weights)
+    now = rounded(checked_cloud(weights))
     if len(now) != len(ids):
         raise SampleError(f"{len(ids)} ids and {len(now)} rows of weights: expected one row for each id")
     dealt = two_samples(reference.ids, ids, seed=chosen.seed)
