@@ -216,6 +216,8 @@ def correlation_network(signals: NDArray[np.floating], names: Sequence[str]) -> 
     values = _checked_signals(signals, names)
     if len(values) < 3:
         raise NetworkError(f"{len(values)} rows of signals: a correlation needs at least 3")
+    _, exponents = np.frexp(np.abs(values).max(axis=0))
+    values = np.ldexp(values, -exponents)  # to a largest value near 1, so that no square overflows or vanishes
     centred = values - values.mean(axis=0)
     norms = np.linalg.norm(centred, axis=0)
     constant = norms <= CONSTANT * np.abs(values).max(axis=0) * math.sqrt(len(values))

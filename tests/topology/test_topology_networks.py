@@ -60,6 +60,17 @@ def test_a_signal_and_its_mirror_image_are_at_distance_zero():
     assert network.filtration(Direction.WEAK_FIRST)[0, 1] == pytest.approx(math.sqrt(2))
 
 
+@pytest.mark.parametrize("exponent", [-1050, -700, 700, 1020])
+def test_the_unit_of_a_signal_does_not_change_its_correlations(exponent):
+    values, names = signals()
+    values = np.round(values * 2**10) / 2**10
+    expected = correlation_network(values, names).weights
+    scaled = np.ldexp(values, [exponent, 0, exponent, 3, 0])
+    assert np.isfinite(scaled).all()
+    np.testing.assert_array_equal(correlation_network(scaled, names).weights, expected)
+    np.testing.assert_array_equal(correlation_network(np.ldexp(values, exponent), names).weights, expected)
+
+
 @pytest.mark.parametrize("level", [0.0, 0.1, -1e9])
 def test_a_constant_signal_has_no_edge_and_stays_a_component_of_its_own(level):
     values, names = signals()
