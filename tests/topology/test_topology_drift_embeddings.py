@@ -1,5 +1,7 @@
 """Drift of embeddings: what each test sees, what neither sees, when there is none, and the values that are kept."""
 
+import dataclasses
+import functools
 import math
 from datetime import UTC, datetime
 
@@ -13,6 +15,7 @@ from aura.topology.drift.checks import drift_was_tested, no_drift
 from aura.topology.drift.embeddings import DriftReference, DriftReferenceError, embedding_drift
 from aura.topology.drift.plots import drift_plot
 from aura.topology.drift.report import Decided, DriftReport, DriftReportError, Unavailable, Verdict
+from aura.topology.drift.routing import routing_drift
 from aura.topology.drift.samples import SampleError
 from aura.topology.drift.settings import DriftSettings
 
@@ -75,7 +78,10 @@ def test_topology_gives_the_same_answer_before_and_after_a_rotation():
 
 
 def test_neither_test_raises_more_false_alarms_than_its_share():
-    """At levels of 1/5 each: within four standard deviations of binomial counts, and the whole within the budget."""
+    """At levels of 1/5 each: within four standard deviations of 50 trials, and the whole within as much of the budget.
+
+    A rate of twice the level, or of none, would pass: the rates themselves are measured by `benchmarks/drift.py`.
+    """
     trials, settings = 50, DriftSettings(false_alarms=0.4, smallest_block=10, largest_block=10, blocks=8, most_blocks=8)
     reports = [drift(reference(clusters(150, 2 * t)), clusters(150, 2 * t + 1), None, settings) for t in range(trials)]
     width = 4 * math.sqrt(0.2 * 0.8 / trials)
@@ -161,6 +167,31 @@ def test_a_vector_that_is_not_finite_is_refused_with_its_row():
         drift(reference(clusters(30, 1)), clusters(0, 2))
 
 
+def test_coordinates_that_float32_rounds_are_rounded_on_both_sides():
+    """Far from the origin float32 tells few values apart: one side so and the other not would differ by that alone."""
+    vectors = 1e6 + 0.01 * np.random.default_rng(0).normal(size=(600, 3))
+    report = drift(reference(vectors), vectors, ids(600))
+    assert report.verdict is Verdict.NONE
+    assert drift(reference(vectors), vectors.astype(np.float32), ids(600)) == report
+    weights = 1000 + 0.001 * np.random.default_rng(1).normal(size=(400, 6))
+    route = functools.partial(routing_drift, reference(weights), ids(400), model="a", fingerprint="", window=10)
+    assert route(weights) == route(weights.astype(np.float32))
+
+
+def test_coordinates_beyond_float32_are_refused_with_their_row():
+    bad = clusters(30, 1).astype(np.float64)
+    bad[7, 3] = 1e60
+    before = reference(clusters(30, 1))
+    with pytest.raises(CloudError, match=r"row 7 of the cloud holds the coordinate 1e\+60.*3\.4e\+38.*divide"):
+        reference(bad)
+    with pytest.raises(CloudError, match="row 7"):
+        drift(before, bad)
+    with pytest.raises(CloudError, match="row 7"):
+        routing_drift(before, ids(30), bad, model="a", fingerprint="", window=10)
+    with pytest.raises(DriftReferenceError, match=r"'r7' in row 7 is not finite"):
+        dataclasses.replace(before, vectors=np.where(np.arange(30)[:, None] == 7, np.float32(np.inf), before.vectors))
+
+
 def test_ids_that_do_not_match_are_refused():
     with pytest.raises(DriftReferenceError, match="3 ids and 30 vectors"):
         drift(reference(clusters(30, 1)), clusters(30, 2), ids(3))
@@ -237,11 +268,13 @@ def test_the_picture_is_a_png(count):
     [
         ({"false_alarms": 0}, "false_alarms 0"),
         ({"false_alarms": 1.5}, "false_alarms 1.5"),
+        ({"false_alarms": 1e-6}, "false_alarms 1e-06: expected a probability from 0.0001"),
         ({"distance": "euclidean"}, "distance 'euclidean'"),
         ({"max_dimension": 3}, "max_dimension 3"),
         ({"smallest_block": 200}, "blocks of 200 to 100"),
         ({"blocks": 40}, "40 to 25 blocks"),
         ({"plain_items": 1}, "plain_items 1"),
+        ({"most_nodes": 1}, "most_nodes 1"),
         ({"seed": -1}, "seed -1"),
     ],
 )

@@ -1,6 +1,6 @@
 """The energy test: its statistic, its exact level, its indifference to order and to ties."""
 
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -131,6 +131,16 @@ def test_the_test_of_neighbours_keeps_its_level():
     rng = np.random.default_rng(10)
     found = [neighbours_alike(distances(rng.normal(size=(14, 2))), 6, permutations=49, seed=t) for t in range(trials)]
     assert abs(np.mean(np.array(found) <= 0.2) - 0.2) < 4 * np.sqrt(0.2 * 0.8 / trials)
+
+
+def test_the_p_value_of_neighbours_approaches_the_share_of_all_orders():
+    """More permutations than are computed in one go, and no multiple of them."""
+    matrix = distances(np.random.default_rng(11).normal(size=(8, 2)))
+    order = np.array([[*one, *other] for one in permutations(range(4)) for other in permutations(range(4, 8))])
+    sums = matrix[0][order[:, :-1], order[:, 1:]].sum(axis=1) - matrix[0][order[:, 3], order[:, 4]]
+    exact = np.mean(sums <= sums[0] + 1e-9)
+    found = neighbours_alike(matrix, 4, permutations=5000, seed=0)
+    assert found == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 5000))
 
 
 def test_units_that_are_all_alike_say_nothing_about_neighbours():

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 ROUNDING = 1e-9
 """Scores this close are the same one, added up in another order; energies, in shares of the mean distance."""
 CHUNK = 256
-"""Permutations that are computed in one matrix product."""
+"""Permutations that are computed in one go."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,22 @@ def neighbours_alike(distances: NDArray[np.float64], first: int, *, permutations
     varies = means > 0
     together = (distances[varies] / means[varies, None, None]).sum(axis=0)
     rng = np.random.default_rng(seed)
-    order = np.tile(np.arange(distances.shape[1]), (1 + permutations, 1))
-    order[1:, :first] = rng.permuted(order[1:, :first], axis=1)
-    order[1:, first:] = rng.permuted(order[1:, first:], axis=1)
-    steps = together[order[:, :-1], order[:, 1:]]
-    sums = steps.sum(axis=1) - steps[:, first - 1]
-    return float(1 + (sums[1:] <= sums[0] + ROUNDING).sum()) / (1 + permutations)
+    units = np.arange(distances.shape[1])
+    observed = _between_neighbours(together, units[None], first)[0]
+    as_alike = 0
+    for start in range(0, permutations, CHUNK):
+        order = np.tile(units, (min(CHUNK, permutations - start), 1))
+        order[:, :first] = rng.permuted(order[:, :first], axis=1)
+        order[:, first:] = rng.permuted(order[:, first:], axis=1)
+        as_alike += int((_between_neighbours(together, order, first) <= observed + ROUNDING).sum())
+    return (1 + as_alike) / (1 + permutations)
+
+
+def _between_neighbours(distances: NDArray[np.float64], order: NDArray[np.int64], first: int) -> NDArray[np.float64]:
+    """Sums [p] of the distances [n, n] between neighbours of one sample, in p orders [p, n]."""
+    steps = distances[order[:, :-1], order[:, 1:]]
+    sums: NDArray[np.float64] = steps.sum(axis=1) - steps[:, first - 1]
+    return sums
 
 
 def _energies(distances: NDArray[np.float64], first: int, permutations: int, seed: int) -> NDArray[np.float64]:

@@ -9,14 +9,18 @@ from aura.topology.drift.permutation import permutations_for
 
 DistanceName = Literal["wasserstein", "bottleneck"]
 
+LEAST_FALSE_ALARMS = 1e-4
+"""Probability of a false alarm below which the permutations cost more than they tell: 199,999 of each test here."""
+
 
 @dataclass(frozen=True)
 class DriftSettings:
     """How drift is decided.
 
     Attributes:
-        false_alarms: Probability that a decision raises an alarm although nothing has changed. Each of the two tests
-            gets half of it (Bonferroni), so the whole decision keeps to it however the tests depend on each other.
+        false_alarms: Probability that a decision raises an alarm although nothing has changed, at least
+            `LEAST_FALSE_ALARMS`. Each of the two tests gets half of it (Bonferroni), so the whole decision keeps to it
+            however the tests depend on each other.
         distance: Between diagrams: "wasserstein" (order 1, every bar counts) or "bottleneck" (the largest change).
         max_dimension: Highest dimension of homology.
         smallest_block: Least items of a block: fewer have no shape to speak of.
@@ -41,8 +45,11 @@ class DriftSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.false_alarms < 1:
-            raise ValueError(f"false_alarms {self.false_alarms}: expected a probability between 0 and 1, such as 0.01")
+        if not LEAST_FALSE_ALARMS <= self.false_alarms < 1:
+            raise ValueError(
+                f"false_alarms {self.false_alarms}: expected a probability from {LEAST_FALSE_ALARMS:g} to less than 1,"
+                " such as 0.01"
+            )
         if self.distance not in ("wasserstein", "bottleneck"):
             raise ValueError(f"distance {self.distance!r}: expected 'wasserstein' or 'bottleneck'")
         if not 0 <= self.max_dimension <= 2:
@@ -55,7 +62,8 @@ class DriftSettings:
             raise ValueError(f"{self.blocks} to {self.most_blocks} blocks a side: expected 2 <= wanted <= most")
         if self.plain_items < 2:
             raise ValueError(f"plain_items {self.plain_items}: expected at least 2")
-
+        if self.most_nodes < 2:
+            raise ValueError(f"most_nodes {self.most_nodes}: expected at least 2")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed {self.seed}: expected a whole number from 0 to 2**63 - 1")
 
