@@ -25,6 +25,9 @@ BOX = 0.5
 """A first attempt may take this many times what the second engine is predicted to take..."""
 BOX_SECONDS = 1.0
 """... and this much in any case."""
+START_SECONDS = 1.0
+"""CPU time that loading scikit-learn takes at least, without which the implicit reduction does not start; 2 to 4 s were
+measured."""
 DOUBT = 4.0
 """Factor by which predictions of the implicit reduction may be wrong: what is within it of the caps is tried."""
 
@@ -83,7 +86,7 @@ def vietoris_rips(size: Size, max_dimension: int, caps: Caps, outlook: Outlook |
     """The engines of the Vietoris-Rips filtration in the order in which to try them.
 
     The implicit reduction comes first unless it is predicted to take longer than the explicit complex, and that fits
-    the memory. A first attempt that another engine can follow is boxed in time.
+    the memory, or the items are few. A first attempt that another engine can follow is boxed in time.
 
     Args:
         size: Of the input.
@@ -99,6 +102,9 @@ def vietoris_rips(size: Size, max_dimension: int, caps: Caps, outlook: Outlook |
         reason = f"Explicit simplices may take {tree / 2**20:.0f} MiB, more than the memory limit."
         return [Candidate(Engine.RIPS, reason, caps, rips, implicit)]
     explicit = simplex_tree_cpu_seconds(size, max_dimension)
+    if size.items < FEWEST_ITEMS and explicit <= START_SECONDS:
+        reason = "Few items: the explicit complex takes less than loading the library of the implicit reduction."
+        return [Candidate(Engine.SIMPLEX_TREE, reason, caps, tree, explicit)]
     boxed = Caps(min(caps.cpu_seconds, BOX_SECONDS + BOX * explicit), caps.memory_bytes)
     followed = Candidate(Engine.SIMPLEX_TREE, "The implicit reduction passed its caps.", caps, tree, explicit)
     if outlook is None or not known:

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 from gudhi.hera import bottleneck_distance
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.spatial.distance import pdist, squareform
 
 from aura.topology.checks import births_before_deaths, finite_h1
 from aura.topology.diagrams import DiagramError, Guarantee, GuaranteeKind, PersistenceDiagrams
 from aura.topology.dispatch import vietoris_rips, without_landmarks
-from aura.topology.engines.task import Engine, Kind, Task, compute
+from aura.topology.engines.task import METRICS, Engine, Kind, Task, compute
 from aura.topology.inputs import WeightedGraph
 from aura.topology.memory import Size, most_simplices, predicted_bytes
 from aura.topology.outlook import (
@@ -60,6 +62,23 @@ def test_noise_in_high_dimension_goes_to_the_explicit_complex_and_structure_does
     assert first_choice(structureless(n, seed)) is Engine.SIMPLEX_TREE
     for cloud in (clustered, torus, ball):
         assert first_choice(cloud(n, seed)) is Engine.RIPS
+
+
+def test_few_items_go_to_the_engine_that_starts_fast():
+    assert first_choice(torus(63)) is Engine.SIMPLEX_TREE
+    assert first_choice(torus(64)) is Engine.RIPS
+    graph = Size(Kind.EDGES, 63, edges=63 * 31)
+    assert vietoris_rips(graph, 1, GENEROUS, None)[0].engine is Engine.SIMPLEX_TREE
+    # 120 million simplices in 63 items.
+    assert vietoris_rips(graph, 5, GENEROUS, None)[0].engine is Engine.RIPS
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 63), d=st.integers(1, 5), metric=st.sampled_from(METRICS))
+@settings(max_examples=25, deadline=None)
+def test_few_items_get_the_same_bars_from_either_engine(seed, n, d, metric):
+    points = np.random.default_rng(seed).normal(size=(n, d)).round(1)
+    one, other = (compute(Task(each, Kind.POINTS, 1, metric), [points]) for each in (Engine.RIPS, Engine.SIMPLEX_TREE))
+    np.testing.assert_array_equal(one, other)
 
 
 def test_without_the_memory_for_simplices_the_implicit_reduction_is_tried():
