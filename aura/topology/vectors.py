@@ -346,7 +346,8 @@ def _scale_range(bars: NDArray[np.float64]) -> tuple[float, float]:
     if len(scales) == 0:
         return 0.0, 1.0
     low, high = float(scales.min()), float(scales.max())
-    margin = HEADROOM * (high - low) if high > low else 1.0
+    # Around a single scale a number that does not vanish in it.
+    margin = HEADROOM * (high - low) if high > low else max(1.0, HEADROOM * abs(high))
     return (max(0.0, low - margin) if low >= 0 else low - margin), high + margin
 
 

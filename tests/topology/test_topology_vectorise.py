@@ -138,6 +138,12 @@ def test_a_filtration_with_negative_values_keeps_them_and_a_dimension_without_ba
     VectorParameters.fit([diagrams([[0, 0, np.inf], [1, 2, 2]])], fitted_on="one point")
 
 
+@pytest.mark.parametrize("value", [1e20, -1e20, 1e-20, 0.0])
+def test_a_single_scale_of_any_size_gets_a_grid_around_it(value):
+    (grid,) = VectorParameters.fit([diagrams([[0, value, np.inf]], max_dimension=0)], fitted_on="x").grids
+    assert grid.start <= value < grid.stop
+
+
 def test_what_is_outside_of_the_grid_is_counted_and_the_rest_keeps_its_place():
     parameters = VectorParameters.fit([diagrams()], fitted_on="first")
     later = diagrams([[0, 0, 0.5], [0, 0, 9.0], [0, 0, np.inf], [1, 0.1, 0.2], [1, 1.5, 3.5]])
