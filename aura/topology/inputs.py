@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from scipy.sparse import sparray, spmatrix
 
 ROUNDING = 1e-9
-"""Asymmetry up to this share of the largest distance is rounding: |x|^2 + |y|^2 - 2xy in float32 leaves 1e-7 of a
-squared distance, and in float64 1e-16."""
+"""A weight may differ by up to this share of the largest one between the two directions of an edge."""
+SQUARE_ROUNDING = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
+"""The squares of two distances may differ by up to this share of the largest square between the two triangles.
+
+By the squares, because |x|^2 + |y|^2 - 2xy leaves rounding of one size in all of them (1e-7 of the largest in float32,
+1e-16 in float64; more where the points are far from the origin): of points that nearly coincide, its root is larger
+than the distance."""
 MOST_AXES = 4
 
 
@@ -25,7 +30,7 @@ class InputError(ValueError):
     """Something cannot be given a filtration; the message names the entry and the remedy."""
 
 
-class DistanceError(InputError):
+class MatrixError(InputError):
     """A distance matrix is empty, misshapen, not finite, negative, asymmetric or non-zero on its diagonal."""
 
 
@@ -85,35 +90,35 @@ def checked_distances(distances: NDArray[np.floating]) -> NDArray[np.float64]:
         distances: float32 or float64 [n, n], n >= 1.
 
     Raises:
-        DistanceError: It is empty or not square, or has an entry that is no distance.
+        MatrixError: It is empty or not square, or has an entry that is no distance.
     """
     if distances.ndim != 2 or distances.shape[0] != distances.shape[1]:
-        raise DistanceError(f"a distance matrix is [n, n], got shape {distances.shape}")
+        raise MatrixError(f"a distance matrix is [n, n], got shape {distances.shape}")
     if len(distances) == 0:
-        raise DistanceError("the distance matrix is empty: it needs at least one item to have a shape")
+        raise MatrixError("the distance matrix is empty: it needs at least one item to have a shape")
     if distances.dtype not in (np.float32, np.float64):
-        raise DistanceError(f"the distances have dtype {distances.dtype}, expected float32 or float64: convert them")
+        raise MatrixError(f"the distances have dtype {distances.dtype}, expected float32 or float64: convert them")
     # NaN passes through both; two reductions instead of three matrices of booleans.
     if not (distances.min() >= 0 and np.isfinite(distances.max())):
         usable = np.isfinite(distances) & (distances >= 0)
         row, column = np.unravel_index(int(np.argmin(usable)), usable.shape)
-        raise DistanceError(
+        raise MatrixError(
             f"the distance of {row} and {column} is {distances[row, column]}, expected finite numbers, 0 or more"
             " (in a graph, items without a distance are pairs without an edge)"
         )
     diagonal = distances.diagonal()
     if diagonal.any():
         item = int(np.argmax(diagonal != 0))
-        raise DistanceError(
-            f"item {item} has the distance {diagonal[item]} to itself, expected 0: set the diagonal to 0"
-        )
+        raise MatrixError(f"item {item} has the distance {diagonal[item]} to itself, expected 0: set the diagonal to 0")
     matrix = distances.astype(np.float64, copy=False)
     if np.array_equal(matrix, matrix.T):
         return np.ascontiguousarray(matrix)
-    difference = np.abs(matrix - matrix.T)
-    if float(difference.max()) > ROUNDING * float(matrix.max()):
+    # Shares of the largest distance, so that no square leaves the range of float64.
+    shares = matrix / matrix.max()
+    difference = np.abs(shares - shares.T) * (shares + shares.T)
+    if float(difference.max()) > SQUARE_ROUNDING[distances.dtype]:
         row, column = np.unravel_index(int(np.argmax(difference)), difference.shape)
-        raise DistanceError(
+        raise MatrixError(
             f"the distance from {row} to {column} is {matrix[row, column]} and back {matrix[column, row]}: symmetrise"
             " the matrix as its meaning demands, for example np.maximum(d, d.T)"
         )

@@ -15,8 +15,8 @@ from aura.topology.cloud import checked_cloud
 from aura.topology.engines.alpha import MOST_COORDINATES
 from aura.topology.engines.task import METRICS, Arrays, Bars, Engine, Kind, Task
 from aura.topology.inputs import (
-    DistanceError,
     GraphError,
+    MatrixError,
     WeightedGraph,
     checked_distances,
     checked_graph,
@@ -195,11 +195,11 @@ def problem_of(
     values = None
     arrays: list[NDArray[Any]]
     if points is not None:
-        kind, arrays = Kind.POINTS, [checked_cloud(points)]
+        kind, arrays = Kind.POINTS, [checked_cloud(np.asarray(points))]
     elif distances is not None:
-        kind, arrays = Kind.DISTANCES, [checked_distances(distances)]
+        kind, arrays = Kind.DISTANCES, [checked_distances(np.asarray(distances))]
     elif image is not None:
-        kind, arrays = Kind.IMAGE, [sign * checked_image(image)]
+        kind, arrays = Kind.IMAGE, [sign * checked_image(np.asarray(image))]
     else:
         kind = Kind.EDGES
         arrays, values = _ranked(checked_graph(graph), sign, vertices)
@@ -237,7 +237,7 @@ def _check_triangles(distances: NDArray[np.float64]) -> None:
         longer = distances - (distances[:, middle, None] + distances[middle])
         if float(longer.max()) > slack:
             row, column = np.unravel_index(int(np.argmax(longer)), longer.shape)
-            raise DistanceError(
+            raise MatrixError(
                 f"the distance of {row} and {column} is {distances[row, column]}, and by way of {middle} it is"
                 f" {distances[row, middle] + distances[middle, column]}: the bound of sparse_rips needs the triangle"
                 " inequality; use another engine"

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array, csr_matrix
 from scipy.spatial.distance import pdist, squareform
 
+from aura.topology.cloud import CloudError
 from aura.topology.engines.task import Engine, compute
-from aura.topology.inputs import DistanceError, GraphError, ImageError, WeightedGraph
+from aura.topology.inputs import GraphError, ImageError, MatrixError, WeightedGraph, checked_distances
 from aura.topology.landmarks import landmarks_of_distances
 from aura.topology.problem import problem_of
 
@@ -146,6 +147,16 @@ def test_malformed_edges_are_refused(vertices, edges, weights, message):
         WeightedGraph(vertices, edges, np.array(weights))
 
 
+def test_lists_of_numbers_are_arrays():
+    np.testing.assert_array_equal(bars(points=[[0.0, 0.0], [3.0, 4.0]]), [[0, 0, 5], [0, 0, np.inf]])
+    np.testing.assert_array_equal(bars(distances=[[0.0, 5.0], [5.0, 0.0]]), [[0, 0, 5], [0, 0, np.inf]])
+    np.testing.assert_array_equal(bars(Engine.CUBICAL, image=[1, 3, 0]), [[0, 0, np.inf], [0, 1, 3]])
+    with pytest.raises(CloudError, match="dtype int64, expected float32 or float64: convert it first"):
+        problem(points=[[0, 0]])
+    with pytest.raises(MatrixError, match="dtype int64, expected float32 or float64: convert them"):
+        problem(distances=[[0]])
+
+
 def test_vertices_cannot_enter_at_zero_after_their_edges():
     with pytest.raises(GraphError, match='vertices="edge"'):
         problem(graph=ring([1.0, 2.0, 3.0]), direction="superlevel", vertices="zero")
@@ -205,7 +216,7 @@ def test_a_malformed_image_is_refused(image, message):
 def test_a_matrix_with_an_entry_that_is_no_distance_is_refused(place, value, message):
     distances = matrix()
     distances[place] = value
-    with pytest.raises(DistanceError, match=message):
+    with pytest.raises(MatrixError, match=message):
         problem(distances=distances)
 
 
@@ -218,7 +229,7 @@ def test_a_matrix_with_an_entry_that_is_no_distance_is_refused(place, value, mes
     ],
 )
 def test_an_array_that_is_no_distance_matrix_is_refused(distances, message):
-    with pytest.raises(DistanceError, match=message):
+    with pytest.raises(MatrixError, match=message):
         problem(distances=distances)
 
 
@@ -235,11 +246,38 @@ def test_an_asymmetry_by_rounding_moves_no_diagram(engine, seed):
         assert bottleneck_distance(*pair, 0.0) < 1e-13
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_rounding_of_a_matrix_product_is_symmetrised_among_near_duplicates_too(dtype):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(120, 384))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    points = np.vstack((points, points[:20] + 1e-9 * rng.normal(size=(20, 384)))).astype(dtype)
+    norms = np.vecdot(points, points)
+    distances = np.sqrt(np.maximum(norms[:, None] + norms - 2 * points @ points.T, 0))
+    # A product may come out symmetric; its rounding depends on the machine.
+    distances[np.tril_indices(140, -1)] = np.sqrt(
+        distances[np.tril_indices(140, -1)] ** 2 + 4 * np.finfo(dtype).eps, dtype=dtype
+    )
+    np.fill_diagonal(distances, 0)
+    assert np.abs(distances - distances.T).max() > 1e-8
+    checked = checked_distances(distances)
+    np.testing.assert_array_equal(checked, np.maximum(distances, distances.T))
+
+
+@pytest.mark.parametrize(("dtype", "share"), [(np.float32, 1e-4), (np.float64, 1e-10)])
+def test_an_asymmetry_beyond_rounding_is_refused_whatever_the_scale(dtype, share):
+    for scale in (1e-30, 1.0, 1e30):
+        distances = (scale * matrix()).astype(dtype)
+        distances[np.unravel_index(distances.argmax(), distances.shape)] *= 1 + share
+        with pytest.raises(MatrixError, match="symmetrise the matrix as its meaning demands"):
+            checked_distances(distances)
+
+
 def test_distances_that_break_the_triangle_inequality_have_their_diagrams():
     distances = np.array([[0, 1, 9, 1], [1, 0, 1, 9], [9, 1, 0, 1], [1, 9, 1, 0.0]])
     found = bars(distances=distances)
     np.testing.assert_array_equal(found[found[:, 0] == 1], [[1, 1, 9]])
-    with pytest.raises(DistanceError, match=r"is 9\.0, and by way of . it is 2\.0.*triangle inequality"):
+    with pytest.raises(MatrixError, match=r"is 9\.0, and by way of . it is 2\.0.*triangle inequality"):
         problem(distances=distances).check_engine(Engine.SPARSE_RIPS, allow_gpl=False)
 
 
