@@ -19,6 +19,8 @@ def cheapest_pairs(
     alone_a: NDArray[np.float64],
     alone_b: NDArray[np.float64],
     order: float,
+    *,
+    scale: float = 1.0,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Pairs of a cheapest matching that may leave points alone: |a - b|**order a pair, alone**order a point left.
 
@@ -30,18 +32,20 @@ def cheapest_pairs(
         alone_a: float64 [m], what leaving a point costs, before the power.
         alone_b: float64 [n].
         order: The power, 1 or more.
+        scale: Unit in which the powers are taken.
 
     Returns:
         Positions in `a` and in `b`, of the same length.
     """
     rows, columns = np.argsort(a, kind="stable"), np.argsort(b, kind="stable")
     first, second = a[rows], b[columns]
-    left_first, left_second = alone_a[rows] ** order, alone_b[columns] ** order
+    left_first, left_second = (alone_a[rows] / scale) ** order, (alone_b[columns] / scale) ** order
     # saved[i, j] <= 0: the most that pairs among the first i and the first j points save against leaving all alone.
     saved = np.zeros((len(a) + 1, len(b) + 1))
-    for place, point in enumerate(first):
-        paired = np.abs(second - point) ** order - left_second - left_first[place] + saved[place, :-1]
-        np.minimum.accumulate(np.minimum(paired, saved[place, 1:]), out=saved[place + 1, 1:])
+    with np.errstate(over="ignore"):  # what overflows saves nothing
+        for place, point in enumerate(first):
+            paired = (np.abs(second - point) / scale) ** order - left_second - left_first[place] + saved[place, :-1]
+            np.minimum.accumulate(np.minimum(paired, saved[place, 1:]), out=saved[place + 1, 1:])
     return _pairs(saved, rows, columns)
 
 

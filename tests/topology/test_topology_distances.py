@@ -10,6 +10,7 @@ import pytest
 from gudhi import hera
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
 from aura.topology import assignment, distances
 from aura.topology.distances import DistanceError, bottleneck, pairwise, wasserstein
@@ -154,6 +155,57 @@ def test_all_solvers_agree_on_larger_diagrams(monkeypatch, rows, columns, factor
     assert plain == pytest.approx((wasserstein(a, b), wasserstein(a, b, 2)), rel=1e-12)
 
 
+def enumerated(a, b, order):
+    """Least cost over all complete matchings of points and diagonals, in extended precision and units of its size."""
+    count = len(a)
+    bars = [d.astype(np.longdouble) for d in (a, b)]
+    costs = np.zeros((count + len(b), count + len(b)), dtype=np.longdouble)
+    costs[:count, : len(b)] = np.abs(bars[0][:, None] - bars[1]).max(axis=2)
+    costs[:count, len(b) :] = ((bars[0][:, 1] - bars[0][:, 0]) / 2)[:, None]
+    costs[count:, : len(b)] = (bars[1][:, 1] - bars[1][:, 0]) / 2
+    found = [costs[np.arange(len(costs)), list(columns)] for columns in itertools.permutations(range(len(costs)))]
+    return float(min((each**order).sum() for each in found) ** (1 / np.longdouble(order)))
+
+
+@given(st.integers(0, 10_000), st.integers(0, 9), st.sampled_from([2.0, 2.5, 3.0, 4.0, 5.0]), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_small_difference_between_long_bars_is_exact_in_every_order(seed, digits, order, on_the_line):
+    rng = np.random.default_rng(seed)
+    near = 10.0**-digits * rng.random((2, 3, 2)) * (0 if on_the_line else 1, 1)
+    a, b = np.array([0.0, 1.0]) + near
+    # A short bar more on one side, as far from the diagonal as the others are from each other or nearer.
+    b = np.vstack((b, [[0, 10.0**-digits * rng.random() ** 4]]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distances, "LINE_POINTS", 1 if on_the_line else 100)
+        found = wasserstein(a, b, order)
+        assert found == pytest.approx(enumerated(a, b, order), rel=1e-13, abs=0)
+        assert wasserstein(b, a, order) == pytest.approx(found, rel=1e-13, abs=0)
+
+
+@pytest.mark.parametrize("order", [2.0, 3.0, 5.0, 200.0])
+@pytest.mark.parametrize("near", [1e-4, 1e-8])
+@pytest.mark.parametrize("many_points", [100, 700])
+def test_many_nearly_equal_long_bars_are_paired_exactly(monkeypatch, order, near, many_points):
+    """They all find a partner, so the assignment of the pairs alone, in units of their distances, is exact."""
+    monkeypatch.setattr(assignment, "MANY_POINTS", many_points)
+    a, b = np.array([0.0, 1.0]) + near * np.random.default_rng(9).random((2, 120, 2))
+    unit = bottleneck(a, b)
+    costs = (np.abs(a[:, None] - b).max(axis=2) / unit) ** order
+    exact = unit * costs[linear_sum_assignment(costs)].sum() ** (1 / order)
+    assert wasserstein(a, b, order) == pytest.approx(exact, rel=1e-12, abs=0)
+    assert wasserstein(b, a, order) == pytest.approx(exact, rel=1e-12, abs=0)
+    assert wasserstein(a, a, order) == 0
+
+
+@pytest.mark.parametrize("order", [2.0, 5.0])
+def test_many_nearly_equal_bars_of_one_birth_are_paired_in_their_order(order):
+    rng = np.random.default_rng(10)
+    a, b = (np.column_stack((np.zeros(300), 1 + 1e-8 * rng.random(300))) for _ in range(2))
+    exact = 1e-8 * np.linalg.norm(1e8 * (np.sort(a[:, 1]) - np.sort(b[:, 1])), ord=order)
+    assert wasserstein(a, b, order) == pytest.approx(exact, rel=1e-12, abs=0)
+    assert wasserstein(b, a, order) == pytest.approx(exact, rel=1e-12, abs=0)
+
+
 lengths = st.lists(st.integers(1, 40), min_size=1, max_size=4)
 
 
@@ -226,6 +278,14 @@ def test_beyond_the_exact_sizes_hera_answers_within_its_error(monkeypatch, facto
     assert wasserstein(a, b, 2) == pytest.approx(exact[1], rel=distances.RELATIVE_ERROR)
     assert bottleneck(a, b) == pytest.approx(exact[2], rel=1e-12)
     assert wasserstein(a, a) == bottleneck(a, a) == 0
+
+
+@pytest.mark.parametrize(("near", "order"), [(1e-15, 1.0), (1e-8, 2.0), (1e-5, 3.0), (1e-2, 100.0)])
+def test_diagrams_too_near_for_hera_are_refused_beyond_the_exact_sizes(monkeypatch, near, order):
+    monkeypatch.setattr(distances, "EXACT_PAIRS", 0)
+    a, b = np.array([0.0, 1.0]) + near * np.random.default_rng(7).random((2, 60, 2))
+    with pytest.raises(DistanceError, match=f"60 and 60 points, about .* in the order {order:g} .*bottleneck"):
+        wasserstein(a, b, order)
 
 
 def test_a_list_of_diagrams_gives_a_symmetric_matrix():
