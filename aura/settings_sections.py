@@ -129,7 +129,7 @@ class DriftSettings(_Section):
     """How a source is compared with what it was."""
 
     false_alarms: float = Field(
-        0.01, gt=0, lt=1, description="Probability that a decision raises an alarm although nothing has changed."
+        0.01, ge=1e-4, lt=1, description="Probability that a decision raises an alarm although nothing has changed."
     )
     reference_items: int = Field(5000, ge=2, description="Items that a reference keeps; of more, a random sample.")
     network_window: int = Field(50, ge=3, description="Items whose routing makes one network of experts.")
