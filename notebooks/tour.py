@@ -194,8 +194,8 @@ Image(barcode(diagrams))
 # are still good for is comparison, with the same number of landmarks and the same seed; what is exact is exact about
 # the landmarks.
 #
-# The same bars as points: what lies in the band may be noise. Then as an image of fixed size, on a grid that all sources
-# share, so that one can compare them.
+# The same bars as points: what lies in the band may be noise. Then as an image of fixed size, on a grid that all
+# sources share, so that one can compare them.
 
 # %%
 from aura.topology.plots import persistence_diagram, persistence_images
@@ -209,13 +209,17 @@ Image(persistence_images(aura.load("diagram_vectors", source)))
 # What the longest loops go around: a short cycle of texts for each.
 
 # %%
-if "embedding_loops" in aura.published()["name"].to_pylist():
-    embedded = aura.load("text_embeddings", source).table
-    for number, cycle in enumerate(aura.load("embedding_loops", source).cycles, start=1):
-        print(f"loop {number}, from {cycle.birth:.3f} to {cycle.death:.3f}")
-        print("   ", " - ".join(embedded["uri"].take(list(cycle.vertices)).to_pylist()))
-else:
+from aura.tiers.published import ValueNotPublishedError
+
+try:
+    cycles = aura.load("embedding_loops", source).cycles
+except ValueNotPublishedError:
     print("There is no loop among these texts.")
+    cycles = ()
+uris = aura.load("text_embeddings", source).table["uri"]
+for number, cycle in enumerate(cycles, start=1):
+    print(f"loop {number}, from {cycle.birth:.3f} to {cycle.death:.3f}")
+    print("   ", " - ".join(uris.take(list(cycle.vertices)).to_pylist()))
 
 # %% [markdown]
 # ## Drift

@@ -180,13 +180,14 @@ def damage_on_disk(graph, name: str) -> None:
     # What is in the write-ahead log goes into a table file when the store is opened again.
     with graph.store():
         pass
-    # Bytes that occur here alone: runs of zeros, such as the births of components, are everywhere.
-    mark = max((payload[start : start + 64] for start in range(0, len(payload), 64)), key=lambda part: len(set(part)))
-    files = [path for path in (graph.settings.store_directory / "rocksdb").glob("*.sst") if mark in path.read_bytes()]
+    # The whole block, since another value may hold the same vectors.
+    files = [
+        path for path in (graph.settings.store_directory / "rocksdb").glob("*.sst") if payload in path.read_bytes()
+    ]
     assert files
     for path in files:
         raw = bytearray(path.read_bytes())
-        raw[raw.index(mark)] ^= 1
+        raw[raw.index(payload) + len(payload) // 2] ^= 1
         path.write_bytes(raw)
     with graph.catalog() as catalog, pytest.raises(CorruptObjectError, match=name):
         catalog.load(name, graph.source)
