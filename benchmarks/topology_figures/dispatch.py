@@ -1,8 +1,8 @@
 """The dispatcher beside the best engine of each regime, all engines that can compute it having been tried.
 
 The dispatcher's side is the whole call without the start of processes: checks, the look at a sample of the distances,
-the engine, and what was tried before it. The engines' sides are their computation alone. An engine that takes over 1.2
-times the dispatcher's CPU time (and over a second) is stopped there: it is not the best. A second ratio is of whole
+the engine, and what was tried before it. The engines' sides are their computation alone. An engine that takes over
+twice the dispatcher's CPU time (and over a second) is stopped there: it is not the best. A second ratio is of whole
 calls, with all processes and what they load, on both sides; of the engines, of those that were not stopped.
 """
 
@@ -18,7 +18,7 @@ from topology_figures.call import GENEROUS, call, children_cpu_seconds
 from topology_figures.clouds import clustered, correlation_distances, structureless, torus
 
 GOAL = 1.2
-STOPPED = 1.2
+STOPPED = 2.0
 
 
 def regimes(seed: int) -> dict[str, tuple[dict[str, object], Kind, NDArray[np.float64], int, tuple[Engine, ...]]]:
