@@ -100,8 +100,8 @@ def beside(name: str, ours: list[float], theirs: list[float], against: str, goal
     """Our CPU milliseconds, and how many times as many the other one takes."""
     ratios = [other / our for our, other in zip(ours, theirs, strict=True)]
     return [
-        figure(name, [1000 * each for each in ours], "CPU ms"),
-        figure(name, ratios, "times less CPU", against=against, goal=goal, at_least=True),
+        figure(f"{name}: CPU time", [1000 * each for each in ours], "CPU ms"),
+        figure(f"{name}: less CPU than {against}", ratios, "ratio", against=against, goal=goal, at_least=True),
     ]
 
 
