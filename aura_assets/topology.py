@@ -102,7 +102,7 @@ def embedding_loops(
             "loop": number,
             "bar": f"{cycle.birth:.3g} to {cycle.death:.3g}",
             "label": item["label"] or "",
-            "text": textwrap.shorten(text_of.get(item["item_id"], ""), LOOP_CHARACTERS, placeholder=" ..."),
+            "text": _as_it_is(textwrap.shorten(text_of.get(item["item_id"], ""), LOOP_CHARACTERS, placeholder=" ...")),
             "item": item["uri"],
         }
         for number, cycle in enumerate(cycles.cycles, start=1)
@@ -119,6 +119,11 @@ def embedding_loops(
         },
         metadata={"loops": markdown_table(pa.Table.from_pylist(rows))},
     )
+
+
+def _as_it_is(text: str) -> str:
+    """A text of a corpus as code, so that the UI draws no pictures and follows no links in it."""
+    return f"`{text.replace('`', chr(39))}`" if text else ""
 
 
 @aura_asset(group="topology", kinds={"arrow"}, checks=DIAGRAM_VECTORS)

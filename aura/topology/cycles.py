@@ -27,13 +27,13 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from aura.tiers.values import Part
 from aura.topology.edge_reduction import EdgeFiltration, OutOfStepsError, Reduction
 from aura.topology.engine import rips_bars
+from aura.topology.kept import kept, kept_table, read_provenance
 
-METADATA_KEY = b"aura"
 PART = "cycles"
 SCHEMA = pa.schema(
     [
@@ -108,9 +108,8 @@ class RepresentativeCycles:
 
     def to_parts(self) -> Mapping[str, Part]:
         """Take the cycles apart: one Arrow table, a row for each, with the provenance in its schema's metadata."""
-        schema = SCHEMA.with_metadata({METADATA_KEY: _PROVENANCE.dump_json(self.provenance)})
         columns = [[getattr(cycle, name) for cycle in self.cycles] for name in SCHEMA.names]
-        return {PART: pa.table(columns, schema=schema)}
+        return {PART: kept(pa.table(columns, schema=SCHEMA), self.provenance, _PROVENANCE)}
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Part]) -> Self:
@@ -119,21 +118,13 @@ class RepresentativeCycles:
         Raises:
             CycleError: The part is missing or is no table, or its schema, provenance or cycles are malformed.
         """
-        table = parts.get(PART)
-        if not isinstance(table, pa.Table):
-            raise CycleError(f"cycles are kept as one Arrow table named {PART!r}, got the parts {sorted(parts)}")
+        table, metadata = kept_table(parts, PART, "cycles", CycleError)
         if not table.schema.equals(SCHEMA):
             raise CycleError(f"cycles have the columns\n{table.schema}\nexpected\n{SCHEMA}")
         nulls = [name for name in SCHEMA.names if name != "exact" and table[name].null_count]
         if nulls:
             raise CycleError(f"cycles hold nulls in {nulls}")
-        metadata = (table.schema.metadata or {}).get(METADATA_KEY)
-        if metadata is None:
-            raise CycleError(f"the table {PART!r} has no metadata {METADATA_KEY!r}: it was not written as cycles")
-        try:
-            provenance = _PROVENANCE.validate_json(metadata)
-        except ValidationError as error:
-            raise CycleError(f"the table {PART!r} has a malformed provenance: {error}") from error
+        provenance = read_provenance(metadata, PART, _PROVENANCE, CycleError)
         cycles = tuple(Cycle(**{**row, "vertices": tuple(row["vertices"])}) for row in table.to_pylist())
         return cls(cycles=cycles, provenance=provenance)
 

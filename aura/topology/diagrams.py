@@ -8,7 +8,6 @@ of the whole cloud: it is certified.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +17,13 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from aura.tiers.values import Part
 from aura.topology.engines.task import Measured
+from aura.topology.kept import kept, kept_table, read_provenance
 from aura.topology.vectorise import finite_lengths, persistence_entropy
 
-METADATA_KEY = b"aura"
 PART = "bars"
 VIETORIS_RIPS = "Vietoris-Rips"
 ALPHA = "alpha"
@@ -212,6 +211,7 @@ class DiagramProvenance:
 
 
 _PROVENANCE = TypeAdapter(DiagramProvenance)
+_FORM = TypeAdapter(dict[str, object])
 
 
 @dataclass(frozen=True)
@@ -286,8 +286,7 @@ class PersistenceDiagrams:
 
     def to_parts(self) -> Mapping[str, Part]:
         """Take the diagrams apart: one Arrow table with the provenance as JSON in its schema's metadata."""
-        metadata = {METADATA_KEY: _PROVENANCE.dump_json(self.provenance)}
-        return {PART: self.table.combine_chunks().replace_schema_metadata(metadata)}
+        return {PART: kept(self.table, self.provenance, _PROVENANCE)}
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Part]) -> Self:
@@ -296,20 +295,12 @@ class PersistenceDiagrams:
         Raises:
             DiagramError: The part is missing or is no table, or its schema, provenance or bars are malformed.
         """
-        table = parts.get(PART)
-        if not isinstance(table, pa.Table):
-            raise DiagramError(f"diagrams are kept as one Arrow table named {PART!r}, got the parts {sorted(parts)}")
-        metadata = (table.schema.metadata or {}).get(METADATA_KEY)
-        if metadata is None:
-            raise DiagramError(f"the table {PART!r} has no metadata {METADATA_KEY!r}: it was not written as diagrams")
-        form = json.loads(metadata).get("form", 1)
+        table, metadata = kept_table(parts, PART, "diagrams", DiagramError)
+        form = read_provenance(metadata, PART, _FORM, DiagramError).get("form", 1)
         if form != FORM:
             raise DiagramError(f"the table {PART!r} has the form {form}, expected {FORM}: compute the diagrams again")
-        try:
-            provenance = _PROVENANCE.validate_json(metadata)
-        except ValidationError as error:
-            raise DiagramError(f"the table {PART!r} has a malformed provenance: {error}") from error
-        return cls(table=table.replace_schema_metadata(None), provenance=provenance)
+        provenance = read_provenance(metadata, PART, _PROVENANCE, DiagramError)
+        return cls(table=table, provenance=provenance)
 
     def _rows(self, dimension: int) -> NDArray[np.bool_]:
         if not 0 <= dimension <= self.provenance.max_dimension:

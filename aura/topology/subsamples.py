@@ -24,14 +24,14 @@ from typing import Protocol, Self
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from aura.tiers.values import Part
 from aura.topology.cloud import checked_cloud
 from aura.topology.engine import rips_bars
+from aura.topology.kept import kept, kept_table, read_provenance
 from aura.topology.vectorise import landscapes
 
-METADATA_KEY = b"aura"
 PART = "landscapes"
 SCHEMA = pa.schema(
     [
@@ -176,8 +176,7 @@ class AveragedLandscapes:
 
     def to_parts(self) -> Mapping[str, Part]:
         """Take the landscapes apart: one Arrow table with the provenance as JSON in its schema's metadata."""
-        metadata = {METADATA_KEY: _PROVENANCE.dump_json(self.provenance)}
-        return {PART: self.table.combine_chunks().replace_schema_metadata(metadata)}
+        return {PART: kept(self.table, self.provenance, _PROVENANCE)}
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Part]) -> Self:
@@ -186,21 +185,9 @@ class AveragedLandscapes:
         Raises:
             SubsampleError: The part is missing or is no table, or its schema, provenance or numbers are malformed.
         """
-        table = parts.get(PART)
-        if not isinstance(table, pa.Table):
-            raise SubsampleError(
-                f"averaged landscapes are kept as one Arrow table named {PART!r}, got the parts {sorted(parts)}"
-            )
-        metadata = (table.schema.metadata or {}).get(METADATA_KEY)
-        if metadata is None:
-            raise SubsampleError(
-                f"the table {PART!r} has no metadata {METADATA_KEY!r}: it holds no averaged landscapes"
-            )
-        try:
-            provenance = _PROVENANCE.validate_json(metadata)
-        except ValidationError as error:
-            raise SubsampleError(f"the table {PART!r} has a malformed provenance: {error}") from error
-        return cls(table=table.replace_schema_metadata(None), provenance=provenance)
+        table, metadata = kept_table(parts, PART, "averaged landscapes", SubsampleError)
+        provenance = read_provenance(metadata, PART, _PROVENANCE, SubsampleError)
+        return cls(table=table, provenance=provenance)
 
     def _column(self, dimension: int, name: str) -> NDArray[np.float64]:
         self._check(dimension)

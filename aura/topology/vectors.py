@@ -17,13 +17,13 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from aura.tiers.values import Part
 from aura.topology.diagrams import PersistenceDiagrams
+from aura.topology.kept import kept, kept_table, read_provenance
 from aura.topology.vectorise import betti_curve, landscapes, persistence_entropy, persistence_image, silhouette
 
-METADATA_KEY = b"aura"
 PART = "vectors"
 SCHEMA = pa.schema([("dimension", pa.int8()), ("kind", pa.string()), ("vector", pa.list_(pa.float64()))])
 IMAGE, LANDSCAPES, SILHOUETTE, BETTI, ENTROPY = "image", "landscapes", "silhouette", "betti", "entropy"
@@ -297,8 +297,7 @@ class TopologyVectors:
 
     def to_parts(self) -> Mapping[str, Part]:
         """Take the vectors apart: one Arrow table with the provenance as JSON in its schema's metadata."""
-        metadata = {METADATA_KEY: _PROVENANCE.dump_json(self.provenance)}
-        return {PART: self.table.combine_chunks().replace_schema_metadata(metadata)}
+        return {PART: kept(self.table, self.provenance, _PROVENANCE)}
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Part]) -> Self:
@@ -307,17 +306,9 @@ class TopologyVectors:
         Raises:
             VectorError: The part is missing or is no table, or its schema, provenance or vectors are malformed.
         """
-        table = parts.get(PART)
-        if not isinstance(table, pa.Table):
-            raise VectorError(f"vectors are kept as one Arrow table named {PART!r}, got the parts {sorted(parts)}")
-        metadata = (table.schema.metadata or {}).get(METADATA_KEY)
-        if metadata is None:
-            raise VectorError(f"the table {PART!r} has no metadata {METADATA_KEY!r}: it was not written as vectors")
-        try:
-            provenance = _PROVENANCE.validate_json(metadata)
-        except ValidationError as error:
-            raise VectorError(f"the table {PART!r} has a malformed provenance: {error}") from error
-        return cls(table=table.replace_schema_metadata(None), provenance=provenance)
+        table, metadata = kept_table(parts, PART, "vectors", VectorError)
+        provenance = read_provenance(metadata, PART, _PROVENANCE, VectorError)
+        return cls(table=table, provenance=provenance)
 
 
 def _vectors(

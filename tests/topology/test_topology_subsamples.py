@@ -209,7 +209,7 @@ def malformed():
     metadata = part.schema.metadata[b"aura"]
     return [
         ({}, "got the parts"),
-        ({PART: part.replace_schema_metadata(None)}, "no averaged landscapes"),
+        ({PART: part.replace_schema_metadata(None)}, "not written as averaged landscapes"),
         ({PART: part.replace_schema_metadata({b"aura": b"[]"})}, "malformed provenance"),
         ({PART: part.replace_schema_metadata({b"aura": metadata.replace(b'"count":4', b'"count":1')})}, "1 subsamples"),
         ({PART: part.drop_columns(["layer"])}, "expected\ndimension"),
