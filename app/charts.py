@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias
 
-from app.assets import outcome
 from aura.measure.energy import EnergySource
 from aura.measure.history import MaterializationCost
+from aura.overview.assets import outcome
 
 Spec: TypeAlias = dict[str, object]
 

@@ -16,14 +16,14 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from app import markup
-from app.assets import AssetRow, asset_rows
 from app.charts import cost_chart, figures_of
-from app.costs import ERRORS as COST_ERRORS
-from app.costs import CostBook, CostView
-from app.readings import Reader, Reading
-from app.stored import RECENT_SECONDS, StoredValue, StoreView, TierFigures
 from aura.corpus.errors import CorpusError
 from aura.corpus.registry import SourceRegistry
+from aura.overview.assets import AssetRow, asset_rows
+from aura.overview.costs import ERRORS as COST_ERRORS
+from aura.overview.costs import CostBook, CostView
+from aura.overview.readings import Reader, Reading
+from aura.overview.stored import RECENT_SECONDS, StoredValue, StoreView, TierFigures
 from aura.settings import LOOPBACK, Settings, SettingsError, load_settings
 from aura.tiers.errors import StoreError
 from aura.tiers.published import CatalogError

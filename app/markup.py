@@ -11,10 +11,10 @@ from datetime import datetime
 from html import escape
 from urllib.parse import quote
 
-from app import units
-from app.assets import FRESH_FOR, AssetRow, Freshness, ended_at
-from app.stored import StoredValue, TierFigures
 from aura.measure.history import MaterializationCost
+from aura.overview import units
+from aura.overview.assets import FRESH_FOR, AssetRow, Freshness, ended_at
+from aura.overview.stored import StoredValue, TierFigures
 from aura.tiers.records import Tier
 
 Cell = tuple[str, str]

@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app import markup, units
-from app.assets import FRESH_FOR, Freshness, asset_rows
+from app import markup
 from app.charts import cost_chart, figures_of
-from app.costs import CostBook
-from app.stored import StoredValue
 from aura.measure.history import MaterializationCost
+from aura.overview import units
+from aura.overview.assets import FRESH_FOR, Freshness, asset_rows
+from aura.overview.costs import CostBook
+from aura.overview.stored import StoredValue
 from aura.tiers.records import Tier
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

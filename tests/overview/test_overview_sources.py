@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from app.costs import CostView
-from app.readings import Reader
-from app.stored import RECENT_SECONDS, StoreView
 from aura.measure.cost import Cost
 from aura.measure.energy import unavailable
 from aura.measure.history import CostHistoryError
 from aura.measure.mlflow_recorder import MlflowRecorder
 from aura.measure.recorder import Record
+from aura.overview.costs import CostView
+from aura.overview.readings import Reader
+from aura.overview.stored import RECENT_SECONDS, StoreView
 from aura.tiers.budgets import TierBudgets
 from aura.tiers.catalog import Catalog
 from aura.tiers.errors import StoreUnavailableError

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from app.costs import CostBook
-from app.stored import StoredValue
 from aura.measure.history import MaterializationCost
+from aura.overview.costs import CostBook
+from aura.overview.stored import StoredValue
 
 FRESH_FOR = timedelta(days=1)
 """A value that nobody has found up to date for longer is late."""
