@@ -1,0 +1,203 @@
+"""Gates: which experts a token is sent to, with which weight, and who gets a place.
+
+Belongs here: top-k gating (Switch k = 1, GShard k = 2, any k), capacity and its queues, balancing by a bias. Does not:
+the experts themselves (`kernels`), the losses (`losses`).
+
+T tokens of a whole batch, E experts, k choices of a token, C places of an expert, d model width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Literal
+
+import torch  # noqa: TID253 - a module of neural networks; nothing light imports it
+from torch import nn  # noqa: TID253
+
+Balancing = Literal["loss", "bias"]
+"""How the load is evened out: by the load-balancing loss, or by a bias on the selection without such a loss."""
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Who was sent where by one layer, and who got a place.
+
+    Attributes:
+        logits: Router logits [T, E], float32 (float64 for a float64 layer).
+        probabilities: Softmax of the logits [T, E], the same dtype.
+        choices: The chosen experts of each token, best first [T, k], int64, whether or not there was a place.
+        kept: Whether each choice got a place [T, k], bool.
+    """
+
+    logits: torch.Tensor
+    probabilities: torch.Tensor
+    choices: torch.Tensor
+    kept: torch.Tensor
+
+    def load(self) -> torch.Tensor:
+        """Assignments to each expert before capacity [E], int64."""
+        return torch.bincount(self.choices.flatten(), minlength=self.logits.shape[1])
+
+    def kept_load(self) -> torch.Tensor:
+        """Assignments that each expert processed, after capacity [E], int64."""
+        return torch.bincount(self.choices[self.kept], minlength=self.logits.shape[1])
+
+    def detach(self) -> Routing:
+        """The same without the graph of the gradients."""
+        return replace(self, logits=self.logits.detach(), probabilities=self.probabilities.detach())
+
+
+def expert_capacity(assignments: int, experts: int, capacity_factor: float) -> int:
+    """ceil(capacity_factor * assignments / experts), the factor taken as the decimal number it was written as.
+
+    Switch, arXiv 2101.03961, eq. 3, with one assignment per token; V-MoE, arXiv 2106.05974, section 2.3, with k.
+    """
+    return math.ceil(Fraction(str(capacity_factor)) * assignments / experts)
+
+
+def queue_positions(choices: torch.Tensor, experts: int, priority: torch.Tensor | None = None) -> torch.Tensor:
+    """The place of each choice in the queue of its expert.
+
+    The first choices of all tokens come before any second choice (GShard, arXiv 2006.16668, algorithm 1). Among choices
+    of one rank, tokens come in the order of arrival or of priority.
+
+    Args:
+        choices: The chosen experts of each token, best first [T, k], int64.
+        experts: The number of experts.
+        priority: One number per token [T], highest first and ties by arrival; None for the order of arrival.
+
+    Returns:
+        Places from 0 [T, k], int64.
+    """
+    tokens, ranks = choices.shape
+    ranked = choices if priority is None else choices[torch.argsort(priority, descending=True, stable=True)]
+    line = ranked.T.reshape(-1)
+    grouped = torch.argsort(line, stable=True)
+    load = torch.bincount(line, minlength=experts)
+    first = load.cumsum(0) - load
+    position = torch.empty_like(line)
+    position[grouped] = torch.arange(line.shape[0], device=line.device) - first[line[grouped]]
+    in_line = position.view(ranks, tokens).T
+    if priority is None:
+        return in_line
+    return torch.empty_like(choices).index_copy_(
+        0, torch.argsort(priority, descending=True, stable=True), in_line.contiguous()
+    )
+
+
+class ExpertGate(nn.Module):
+    """A linear router that sends each token to its k best experts, in the place of `Qwen3MoeTopKRouter`.
+
+    Args:
+        width: Model width d.
+        experts: The number of experts E.
+        top_k: Choices per token k.
+        normalise: Divide the k weights by their sum. Not with k = 1: the weight would always be 1 and the router would
+            learn nothing from the task.
+        capacity_factor: Places per expert over the fair share k T / E of the whole batch; None gives every choice a
+            place (dropless).
+        batch_priority: Give out places by the largest probability of the token, highest first (batch priority routing,
+            V-MoE, arXiv 2106.05974, section 4.1), in place of in the order of arrival.
+        jitter: In training, the router sees its input times uniform noise from [1 - jitter, 1 + jitter] (Switch,
+            section 2.4). The experts see the input itself.
+        balancing: "bias": choose by probability + bias, weigh by probability alone, and let `update_bias` even out the
+            load (arXiv 2408.15664).
+
+    Attributes:
+        weight: [E, d].
+        bias: [E] float32, for balancing "bias".
+        assigned: Assignments to each expert in training since the last `update_bias` [E], int64, likewise.
+        routing: What the last forward decided; None before the first.
+    """
+
+    bias: torch.Tensor
+    assigned: torch.Tensor
+
+    def __init__(
+        self,
+        width: int,
+        experts: int,
+        top_k: int,
+        *,
+        normalise: bool = False,
+        capacity_factor: float | None = None,
+        batch_priority: bool = True,
+        jitter: float = 0.0,
+        balancing: Balancing = "loss",
+    ) -> None:
+        super().__init__()
+        if not 1 <= top_k <= experts:
+            raise ValueError(f"top_k is {top_k} with {experts} experts; give a number from 1 to {experts}")
+        if normalise and top_k == 1:
+            raise ValueError(
+                "the weight of a single choice is not normalised: it would always be 1 and the router would get no "
+                "gradient from the task; give normalise=False or top_k of 2 and more"
+            )
+        self.hidden_dim = width
+        self.num_experts = experts
+        self.top_k = top_k
+        self.normalise = normalise
+        self.capacity_factor = capacity_factor
+        self.batch_priority = batch_priority
+        self.jitter = jitter
+        self.balancing = balancing
+        self.weight = nn.Parameter(torch.zeros(experts, width))
+        if balancing == "bias":
+            self.register_buffer("bias", torch.zeros(experts))
+            self.register_buffer("assigned", torch.zeros(experts, dtype=torch.int64), persistent=False)
+        self.routing: Routing | None = None
+
+    def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Choose the experts of tokens [..., d].
+
+        Returns:
+            Router logits [T, E] in float32 or wider; weights [T, k] in the dtype of the tokens; experts [T, k], int64.
+            A choice without a place has the expert E and the weight 0.
+        """
+        tokens = hidden_states.reshape(-1, self.hidden_dim)
+        if self.training and self.jitter > 0:
+            tokens = tokens * torch.empty_like(tokens).uniform_(1 - self.jitter, 1 + self.jitter)
+        precision = torch.promote_types(tokens.dtype, torch.float32)
+        with torch.autocast(tokens.device.type, enabled=False):
+            logits = nn.functional.linear(tokens.to(precision), self.weight.to(precision))
+            probabilities = torch.softmax(logits, dim=1)
+        weights, choices = self._choose(probabilities)
+        kept = self._places(probabilities, choices)
+        self.routing = Routing(logits, probabilities, choices, kept)
+        if self.training and self.balancing == "bias":
+            self.assigned += self.routing.load()
+        if self.normalise:
+            weights = weights / weights.sum(dim=1, keepdim=True)
+        if self.capacity_factor is None:
+            return logits, weights.to(hidden_states.dtype), choices
+        weights = weights.masked_fill(~kept, 0)
+        return logits, weights.to(hidden_states.dtype), choices.masked_fill(~kept, self.num_experts)
+
+    def _choose(self, probabilities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.balancing == "bias":
+            choices = torch.topk(probabilities.detach() + self.bias, self.top_k, dim=1).indices
+            return probabilities.gather(1, choices), choices
+        weights, choices = torch.topk(probabilities, self.top_k, dim=1)
+        return weights, choices
+
+    def _places(self, probabilities: torch.Tensor, choices: torch.Tensor) -> torch.Tensor:
+        if self.capacity_factor is None:
+            return torch.ones_like(choices, dtype=torch.bool)
+        priority = probabilities.detach().amax(dim=1) if self.batch_priority else None
+        capacity = expert_capacity(choices.numel(), self.num_experts, self.capacity_factor)
+        return queue_positions(choices, self.num_experts, priority) < capacity
+
+    @torch.no_grad()
+    def update_bias(self, rate: float) -> None:
+        """Move the bias of each expert by `rate` towards the mean load (arXiv 2408.15664, algorithm 1).
+
+        Call it after each optimizer step: it takes the assignments of all forwards in training since the last call.
+        With balancing "loss" there is no bias, and nothing happens.
+        """
+        if self.balancing != "bias":
+            return
+        load = self.assigned.to(torch.float64)
+        self.bias += rate * torch.sign(load.mean() - load).to(self.bias.dtype)
+        self.assigned.zero_()
