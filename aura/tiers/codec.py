@@ -31,6 +31,9 @@ from aura.tiers.values import Part, Tensors
 
 MAX_PAYLOAD_BYTES = 3 << 30
 """RocksDB keeps values up to 4 GiB; a batch needs room beside it."""
+ALIGNMENT = 64
+"""Bytes; a cache line. The product of a vector and a matrix may differ in its last bits where the matrix begins at no
+multiple of 16."""
 
 _HEADER = struct.Struct("<4sBBHIQQ")
 _CHECK = struct.Struct("<I")
@@ -203,7 +206,10 @@ def _payload(part: Part, key: str) -> tuple[Kind, bytes]:
 
 
 def _write_tensors(tensors: Tensors, key: str) -> bytes:
-    """The safetensors format: widest dtype first, then by name, so that every array is aligned to its item size."""
+    """The safetensors format: widest dtype first, then by name, so that every array is aligned to its item size.
+
+    The first one begins at a multiple of `ALIGNMENT`: what is computed from a view does not depend on where it lies.
+    """
     for name, array in tensors.items():
         _check_array(name, array, key)
     ordered = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
@@ -216,7 +222,7 @@ def _write_tensors(tensors: Tensors, key: str) -> bytes:
         index[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [offset, end]}
         offset = end
     header = json.dumps(index, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
+    header += b" " * (-(8 + len(header)) % ALIGNMENT)
     return b"".join([len(header).to_bytes(8, "little"), header, *(array.data for array in arrays)])
 
 

@@ -1,6 +1,6 @@
-"""Where a published value is in the store: the keys of its pointer and of its blocks.
+"""Where a published value is in the store: the keys of its pointer and of its blocks; and where other objects are.
 
-Belongs here: names and partitions as key segments. Does not: reading or writing them (`catalog.py`).
+Belongs here: names and partitions as key segments, prefixes. Does not: reading or writing them (`catalog.py`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ from urllib.parse import quote
 
 VALUES = "values/"
 POINTERS = "pointers/"
+EXPERTS = "experts/"
+"""Weights of experts (`aura.experts.offload.store`), which are objects of their own and no published values."""
+PLACED = (VALUES, EXPERTS)
+"""What the keys of all objects start with that a placement moves."""
 
 
 def place_of(name: str, partition: str | None) -> str:

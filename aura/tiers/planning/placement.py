@@ -1,4 +1,4 @@
-"""Where every published object lives: planned, applied, and measured by a replay of the access log.
+"""Where every published object, and every expert, lives: planned, applied, measured by a replay of the access log.
 
 Belongs here: `TierPlacement`, applying a plan, the replays before and after.
 Does not: the plan itself (`plan.py`), measuring tiers (`profile.py`), replaying (`prediction.py`).
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock
 
-from aura.tiers.places import VALUES
+from aura.tiers.places import PLACED
 from aura.tiers.planning.history import HISTORY, Moment, extended
 from aura.tiers.planning.knapsack import relative_gap
 from aura.tiers.planning.latency import LatencySummary
@@ -190,7 +190,7 @@ def plan_and_apply(
     seed: int = 0,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> TierPlacement:
-    """Place all published objects by their expected accesses, move them, and measure what it gained.
+    """Place all published objects and experts by their expected accesses, move them, and measure what it gained.
 
     Another process that places objects of the same store at the same time waits for its turn.
 
@@ -217,7 +217,7 @@ def plan_and_apply(
     if replayed < 1:
         raise ValueError(f"replayed is {replayed}: at least one access is needed to measure")
     with FileLock(store.directory / "placement.lock"):
-        published, states, log = store.entries(VALUES), store.tiers(), store.access_log()
+        published, states, log = placed_objects(store), store.tiers(), store.access_log()
         entries = [entry for entry in published if profile.knows(entry.tier, entry.kind)]
         plan = plan_placement(
             entries,
@@ -233,7 +233,7 @@ def plan_and_apply(
         replay_before = replay(store, profile, accesses, seed=seed)
         moves = apply_moves(store, plan.moves)
         replay_after = replay(store, profile, accesses, seed=seed)
-        tier_after = {entry.key: entry.tier for entry in store.entries(VALUES)}
+        tier_after = {entry.key: entry.tier for entry in placed_objects(store)}
         states_after = store.tiers()
     rows = np.arange(len(entries))
     after = np.array([plan.tiers.index(tier_after.get(entry.key, entry.tier)) for entry in entries], dtype=np.int64)
@@ -266,12 +266,17 @@ def plan_and_apply(
     )
 
 
+def placed_objects(store: TieredStore) -> list[Entry]:
+    """The objects that a placement moves: blocks of published values, and experts."""
+    return [entry for prefix in PLACED for entry in store.entries(prefix)]
+
+
 def restore_placement(store: TieredStore, placement: TierPlacement) -> MoveReport:
     """Bring the objects of an earlier placement back to their tiers, after the memory tiers have started empty.
 
     Objects that are gone since, and tiers that this machine lacks, are passed over.
     """
-    present = {entry.key for entry in store.entries(VALUES)}
+    present = {entry.key for entry in placed_objects(store)}
     tiers = {state.tier for state in store.tiers()}
     wanted = zip(placement.objects["key"].to_pylist(), placement.objects["tier_after"].to_pylist(), strict=True)
     return apply_moves(store, {key: Tier(tier) for key, tier in wanted if key in present and Tier(tier) in tiers})
