@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +23,25 @@ SCRIPT = Path(__file__).with_name("registered.py")
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "safetensors")
 ALIAS = "current"
 """The alias of the version published last; MLflow reserves the word "latest"."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What MLflow is given of a model.
+
+    Attributes:
+        name: Of its entry, in words.
+        script: The script that loads it ("models from code").
+        artifacts: The files and directories that the script reads, by name.
+        requirements: The packages that it needs; the installed versions are recorded.
+        signature: What it takes and what it answers.
+    """
+
+    name: str
+    script: Path
+    artifacts: Mapping[str, Path]
+    requirements: Sequence[str]
+    signature: ModelSignature
 
 
 def log_expert_model(
@@ -49,28 +69,41 @@ def log_expert_model(
     Raises:
         mlflow.exceptions.MlflowException: The run does not exist or the server refuses.
     """
-    import mlflow
-    from mlflow.models import Model
-
-    with TemporaryDirectory() as folder, _tracking(tracking_uri), warnings.catch_warnings():
-        # MLflow asks for type hints and an input example to infer a signature from; ours is given.
-        warnings.filterwarnings("ignore", message=".*(type hints|input example).*", category=UserWarning)
+    with TemporaryDirectory() as folder:
         weights, card = Path(folder, "model.safetensors"), Path(folder, "card.json")
         model.save_safetensors(weights)
         card.write_bytes(model.card.to_json())
+        served = Served(
+            "expert-model",
+            SCRIPT,
+            {"weights": weights, "card": card},
+            REQUIREMENTS,
+            _signature(model.card.dimension),
+        )
+        return log_served(served, tracking_uri=tracking_uri, run_id=run_id, registered_name=registered_name, tags=tags)
+
+
+def log_served(served: Served, *, tracking_uri: str, run_id: str, registered_name: str, tags: Mapping[str, str]) -> str:
+    """Log and register what was made ready to be served; arguments, answer and errors as for `log_expert_model`."""
+    import mlflow
+    from mlflow.models import Model
+
+    with _tracking(tracking_uri), warnings.catch_warnings():
+        # MLflow asks for type hints and an input example to infer a signature from; ours is given.
+        warnings.filterwarnings("ignore", message=".*(type hints|input example).*", category=UserWarning)
         client = mlflow.MlflowClient()
         # Model.log would put the model into the process's experiment: make its entry in the run's own.
-        entry = client.create_logged_model(client.get_run(run_id).info.experiment_id, "expert-model", run_id)
+        entry = client.create_logged_model(client.get_run(run_id).info.experiment_id, served.name, run_id)
         logged = Model.log(
             artifact_path=None,
             name=entry.name,
             model_id=entry.model_id,
             flavor=mlflow.pyfunc,
             run_id=run_id,
-            python_model=str(SCRIPT),
-            artifacts={"weights": str(weights), "card": str(card)},
-            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
-            signature=_signature(model.card.dimension),
+            python_model=str(served.script),
+            artifacts={name: str(path) for name, path in served.artifacts.items()},
+            pip_requirements=[f"{name}=={version(name)}" for name in served.requirements],
+            signature=served.signature,
         )
         _ensure_registered(client, registered_name)
         registered = client.create_model_version(
