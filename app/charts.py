@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TypeAlias
+from datetime import datetime, timedelta
+from typing import Protocol, TypeAlias, TypeVar
 
 from aura.measure.energy import EnergySource
 from aura.measure.history import MaterializationCost
 from aura.overview.assets import outcome
+from aura.overview.machine import Load
+from aura.overview.stored import TierRates
 
 Spec: TypeAlias = dict[str, object]
 
@@ -109,4 +111,93 @@ def cost_chart(runs: Sequence[MaterializationCost], figure: Figure) -> Spec:
                 "encoding": {"shape": shape, "tooltip": tooltip},
             },
         ],
+    }
+
+
+class Taken(Protocol):
+    """What was taken at a moment."""
+
+    @property
+    def taken_at(self) -> datetime:
+        """In UTC."""
+        ...
+
+
+Point = TypeVar("Point", bound=Taken)
+Line: TypeAlias = tuple[str, Callable[[Point], float | None]]
+"""Name of a line, and its value at a point; None where it has none."""
+
+MIB, GIB = 2**20, 2**30
+
+
+def load_charts(samples: Sequence[Load]) -> list[Spec]:
+    """Processor, memory, disk and network over time, one chart each."""
+
+    def rate(value: float | None) -> float | None:
+        return None if value is None else value / MIB
+
+    return [
+        line_chart("processor, %", samples, [("busy", lambda load: 100 * load.processor)]),
+        line_chart("memory, GiB", samples, [("used", lambda load: load.memory_used_bytes / GIB)]),
+        line_chart(
+            "disk, MiB/s",
+            samples,
+            [("read", lambda load: rate(load.disk_read_rate)), ("written", lambda load: rate(load.disk_write_rate))],
+        ),
+        line_chart(
+            "network, MiB/s",
+            samples,
+            [("in", lambda load: rate(load.network_in_rate)), ("out", lambda load: rate(load.network_out_rate))],
+        ),
+    ]
+
+
+def tier_charts(rates: Sequence[TierRates]) -> list[Spec]:
+    """Gets, hit ratio and moves of the tiers over time, one chart each."""
+    return [
+        line_chart("gets a second", rates, [("gets", lambda rate: rate.gets / rate.seconds)]),
+        line_chart(
+            "hit ratio, %",
+            rates,
+            [("above the disk", lambda rate: None if rate.hit_ratio is None else 100 * rate.hit_ratio)],
+        ),
+        line_chart(
+            "moves a second",
+            rates,
+            [
+                ("promotions", lambda rate: rate.promotions / rate.seconds),
+                ("demotions", lambda rate: rate.demotions / rate.seconds),
+            ],
+        ),
+    ]
+
+
+def line_chart(title: str, samples: Sequence[Point], lines: Sequence[Line[Point]]) -> Spec:
+    """Lines over time, a colour each.
+
+    Args:
+        title: Of the vertical axis, with the unit.
+        samples: With the moment that each was taken at.
+        lines: What is drawn.
+
+    Returns:
+        A Vega-Lite specification with its data in it.
+    """
+    points = [
+        {"at": sample.taken_at.isoformat(), "value": value, "what": name}
+        for name, of in lines
+        for sample in samples
+        if (value := of(sample)) is not None
+    ]
+    legend = {"orient": "top"} if len(lines) > 1 else None
+    scale = {"zero": True, **({"domainMax": 1} if all(point["value"] == 0 for point in points) else {})}
+    return {
+        "data": {"values": points},
+        "height": 160,
+        "mark": {"type": "line", "strokeWidth": 1.5, "point": len(points) < 3},
+        "encoding": {
+            "x": {"field": "at", "type": "temporal", "title": None, "axis": {"tickCount": 4, "format": "%H:%M:%S"}},
+            "y": {"field": "value", "type": "quantitative", "title": title, "scale": scale},
+            "color": {"field": "what", "type": "nominal", "title": None, "legend": legend},
+        },
     }

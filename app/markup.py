@@ -13,12 +13,26 @@ from urllib.parse import quote
 
 from aura.measure.history import MaterializationCost
 from aura.overview import units
-from aura.overview.assets import FRESH_FOR, AssetRow, Freshness, ended_at
+from aura.overview.assets import FRESH_FOR, AssetRow, Freshness, ended_at, outcome
+from aura.overview.event_log import TailRecord, TopicFigures
+from aura.overview.machine import Load
 from aura.overview.stored import StoredValue, TierFigures
+from aura.search.preview import Preview
+from aura.search.searcher import Hit
+from aura.services.probe import State
+from aura.services.status import Report, Service
 from aura.tiers.records import Tier
 
 Cell = tuple[str, str]
 """Heading and HTML."""
+
+DETAILS = 400
+"""Characters of an alert's data."""
+
+
+def title(subtitle: str) -> str:
+    """The head of a page."""
+    return f'<h1 class="au-title"><b>AURA</b><span>{escape(subtitle)}</span></h1>'
 
 
 def overview(rows: Sequence[AssetRow], now: datetime) -> str:
@@ -110,13 +124,7 @@ def asset_table(rows: Iterable[AssetRow], now: datetime, dagster: str, known: Kn
         dagster: Address of the Dagster UI.
         known: Without costs, their columns are left out.
     """
-    lines = [_cells(row, now, dagster, known) for row in rows]
-    heads = "".join(f'<th class="{_slug(name)}">{name}</th>' for name, _ in lines[0])
-    body = "".join(
-        "<tr>" + "".join(f'<td class="{_slug(name)}" data-label="{name}">{html}</td>' for name, html in line) + "</tr>"
-        for line in lines
-    )
-    return f'<table class="au-table"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+    return _table([_cells(row, now, dagster, known) for row in rows])
 
 
 def _cells(row: AssetRow, now: datetime, dagster: str, known: Known) -> list[Cell]:
@@ -148,6 +156,8 @@ def _freshness(row: AssetRow, now: datetime) -> str:
     state = row.freshness(now)
     when = "not materialized yet" if row.succeeded_at is None else units.age(row.succeeded_at, now)
     setback = f'<em class="au-alarm">last run {escape(row.setback)}</em>' if row.setback else ""
+    if row.setback == "skipped":
+        setback = _line("last run skipped: nothing to make")
     reused = _line("reused") if row.reuse else ""
     return f'<span class="au-state au-{state}">{state}</span>{_line(when)}{reused}{setback}'
 
@@ -187,6 +197,147 @@ def remedy(title: str, message: str, *, alarm: bool = True) -> str:
     """A panel for what is not there: what is missing, and what to do. No alarm: nothing is wrong."""
     kind = 'au-remedy" role="alert' if alarm else "au-remedy au-waiting"
     return f'<div class="{kind}"><b>{escape(title)}</b><p>{_code(message)}</p></div>'
+
+
+def hits(found: Sequence[Hit], previews: Sequence[Preview]) -> str:
+    """What was found, the nearest first, each with its preview."""
+    lines = "".join(
+        f'<tr><td data-label="cosine">{hit.score:.3f}</td><td data-label="preview">{shown.html()}</td>'
+        f'<td data-label="label">{escape(hit.label or "")}</td>'
+        f'<td data-label="item">{escape(hit.source)}{_line(escape(hit.uri))}</td></tr>'
+        for hit, shown in zip(found, previews, strict=True)
+    )
+    heads = "".join(f"<th>{name}</th>" for name in ("cosine", "preview", "label", "item"))
+    return f'<table class="au-table au-hits"><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>'
+
+
+def run_table(runs: Iterable[MaterializationCost], now: datetime, dagster: str) -> str:
+    """One line per materialization, with its outcome and cost."""
+    lines: list[list[Cell]] = []
+    for run in runs:
+        word = outcome(run)
+        state = {"made": "fresh", "reused": "fresh", "skipped": ""}.get(word, "late")
+        address = escape(f"{dagster}/runs/{quote(run.run_id, safe='')}")
+        lines.append(
+            [
+                ("asset", f"<b>{escape(run.asset)}</b>{_line(escape(run.partition or 'whole machine'))}"),
+                ("outcome", f'<span class="au-state au-{state}">{escape(word)}</span>'),
+                ("ended", units.age(ended_at(run), now)),
+                ("wall time", units.seconds(run.wall_seconds)),
+                ("CPU time", units.seconds(run.cpu_seconds)),
+                ("energy", _energy(run)),
+                ("run", f'<a href="{address}" target="_blank" rel="noopener">{escape(run.run_id[:8])}</a>'),
+            ]
+        )
+    return _table(lines)
+
+
+def alert_table(records: Iterable[TailRecord], now: datetime) -> str:
+    """One line per alert, the latest first."""
+    lines: list[list[Cell]] = []
+    for record in records:
+        data = record.data
+        told = data if isinstance(data, str) else ", ".join(f"{name}: {value}" for name, value in data.items())
+        lines.append(
+            [
+                ("when", units.age(record.time, now)),
+                ("what", f"<b>{escape(record.kind)}</b>{_line(escape(record.key))}"),
+                ("details", escape(told[:DETAILS])),
+            ]
+        )
+    return _table(lines)
+
+
+def topic_table(topics: Iterable[TopicFigures], now: datetime) -> str:
+    """One line per topic of the event log."""
+    lines = []
+    for topic in topics:
+        lag = "".join(_line(f"{escape(group)}: {behind:,}") for group, behind in topic.lag.items())
+        latest = _faint("none yet") if topic.latest_at is None else units.age(topic.latest_at, now)
+        dead = f'<span class="au-state au-late">{topic.dead:,}</span>' if topic.dead else "0"
+        cells: list[Cell] = [
+            ("topic", f"<b>{escape(topic.name)}</b>{_line(f'{topic.partitions} partitions')}"),
+            ("records kept", f"{topic.records:,}{_line(f'{topic.published:,} ever published')}"),
+            ("latest event", latest),
+            ("lag", lag or _faint("nobody reads it")),
+            ("dead letters", dead),
+            ("retention", units.span(topic.retention)),
+        ]
+        lines.append(cells)
+    return _table(lines)
+
+
+def service_table(report: Report) -> str:
+    """One line per service: what was asked, what it answered, what to do, what else is affected."""
+    return _table([_service_cells(service) for service in report.services])
+
+
+def _service_cells(service: Service) -> list[Cell]:
+    finding = service.finding
+    probe = finding.probe
+    state = {State.OK: "fresh", State.FAILED: "late"}.get(finding.state, "")
+    word = finding.state.value.replace("_", " ")
+    took = "" if finding.seconds is None else f"{units.significant(1e3 * finding.seconds)} ms"
+    failed = finding.state is State.FAILED
+    told = f'<em class="au-alarm">{escape(finding.error or "")}</em>' if failed else escape(finding.version or "")
+    remedy = _line(f"Remedy: {_code(probe.remedy)}") if failed else ""
+    affected = "".join(_line(escape(f"{each.service} {each.severity}: {each.effect}")) for each in service.when_down)
+    return [
+        ("service", f"<b>{escape(service.name)}</b>{_line(escape(probe.address or ''))}"),
+        ("state", f'<span class="au-state au-{state}">{word}</span>{_line(took)}'),
+        ("asked", escape(probe.operation) or _faint(escape(probe.absent or ""))),
+        ("answer", told + remedy),
+        ("affected when it is down", affected or _faint("nothing else")),
+    ]
+
+
+def load_tiles(load: Load) -> str:
+    """The load of the machine now."""
+    disk = "the system does not say"
+    if load.disk_read_rate is not None and load.disk_write_rate is not None:
+        disk = f"{units.size(load.disk_read_rate)}/s read"
+    tiles = [
+        _tile("processor", f"{100 * load.processor:.0f} %", f"of {load.cores} cores"),
+        _tile("memory", units.size(load.memory_used_bytes), f"of {units.size(load.memory_bytes)}"),
+        _tile("disk", _rate(load.disk_write_rate), f"written; {disk}"),
+        _tile("network", _rate(load.network_in_rate), f"in; {units.size(load.network_out_rate)}/s out"),
+    ]
+    return f'<div class="au-tiles">{"".join(tiles)}</div>'
+
+
+def _rate(rate: float | None) -> str:
+    return "unavailable" if rate is None else f"{units.size(rate)}/s"
+
+
+def _table(lines: Sequence[Sequence[Cell]]) -> str:
+    """A table whose lines are cards on a narrow screen; every line has the same headings."""
+    heads = "".join(f'<th class="{_slug(name)}">{name}</th>' for name, _ in lines[0])
+    body = "".join(
+        "<tr>" + "".join(f'<td class="{_slug(name)}" data-label="{name}">{html}</td>' for name, html in line) + "</tr>"
+        for line in lines
+    )
+    return f'<table class="au-table"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def value_tiers(values: Sequence[StoredValue]) -> str:
+    """Which tier holds the bytes of each published value, the largest first."""
+    lines: list[list[Cell]] = [
+        [
+            ("value", f"<b>{escape(value.name)}</b>{_line(escape(value.partition or 'whole machine'))}"),
+            ("size", units.size(value.bytes)),
+            ("tiers", _tier_chips(value.tier_bytes)),
+        ]
+        for value in sorted(values, key=lambda value: -value.bytes)
+    ]
+    return _table(lines)
+
+
+def verdict(about: str, headline: str, sentence: str, state: str) -> str:
+    """A decision: what it is about, what was decided, and why; the state is "fresh", "late" for an alarm, or ""."""
+    return (
+        f'<div class="au-card"><h4><span class="au-state au-{state}">{escape(about)}</span></h4>'
+        f'<p class="au-big">{escape(headline)}</p><p class="au-note">{escape(sentence)}</p></div>'
+    )
 
 
 def heading(partition: str | None) -> str:

@@ -14,6 +14,10 @@ from pydantic import AfterValidator, BaseModel, ByteSize, Field, PositiveFloat, 
 MIB = 1024 * 1024
 
 
+TRAINING = ("experts", "epochs", "capacity_factor", "min_label_items", "seed")
+"""Settings of the section `experts` that decide the training of the Switch model."""
+
+
 class _Section(BaseModel):
     model_config = {"extra": "forbid", "frozen": True}
 
@@ -137,13 +141,30 @@ class DriftSettings(_Section):
 
 
 class ExpertSettings(_Section):
-    """The Switch model that is trained on the embeddings."""
+    """The Switch model that is trained on the embeddings, and the model whose routing is tabulated."""
 
     experts: int = Field(8, ge=2, description="Number of experts.")
     epochs: PositiveInt = Field(12, description="Passes over the training split.")
     capacity_factor: PositiveFloat = Field(1.25, description="Slots of an expert over its even share of the tokens.")
     min_label_items: int = Field(10, ge=2, description="Labels with fewer items are left out of the training.")
     seed: int = Field(0, ge=0, description="Seed of the initial weights, the batches and the split.")
+    routed_model: str | None = Field(
+        None,
+        description="Hub name or directory of a transformers MoE whose routing on the corpus is tabulated (none: the "
+        "Switch classifier on the embeddings).",
+    )
+    earlier_checkpoint: str | None = Field(
+        None,
+        description="Hub name or directory of an earlier checkpoint of routed_model, for saturation (none: left out).",
+    )
+    routed_texts: PositiveInt = Field(2000, description="Texts that routed_model reads; of more, those of lowest id.")
+    routed_tokens: PositiveInt = Field(512, description="Tokens of a text that routed_model reads, from its beginning.")
+    clusters: int = Field(16, ge=2, description="k-means clusters of the embeddings that routing is compared with.")
+
+    @property
+    def training(self) -> dict[str, int | float]:
+        """What decides the training of the Switch model."""
+        return {name: getattr(self, name) for name in TRAINING}
 
 
 class TierSettings(_Section):
@@ -237,6 +258,7 @@ class ServiceSettings(_Section):
     dagster_port: Port = Field(3000, description="Dagster UI.")
     mlflow_port: Port = Field(5000, description="MLflow UI, if MLflow is the embedded one.")
     dashboard_port: Port = Field(8501, description="Streamlit dashboard.")
+    dashboard_read_only: bool = Field(False, description="The dashboard offers no action that changes something.")  # noqa: FBT003  pydantic's signature
     kafka_port: Port | None = Field(None, description="Kafka of `aura services up` (none: a free one, kept).")
     neo4j_port: Port | None = Field(None, description="Neo4j of `aura services up` (none: a free one, kept).")
     redis_port: Port | None = Field(None, description="Redis of `aura services up` (none: a free one, kept).")

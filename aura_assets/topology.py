@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import asdict
 from datetime import UTC, datetime
 
 import dagster as dg
 import numpy as np
-import pyarrow as pa
 
 from aura.corpus.manifest import CorpusManifest
 from aura.embeddings.table import EmbeddingTable
@@ -17,7 +15,7 @@ from aura.tiers.catalog import Catalog
 from aura.tiers.store import TieredStore
 from aura.topology import subsamples
 from aura.topology.diagrams import PersistenceDiagrams
-from aura.topology.loops import loops_of
+from aura.topology.loops import loop_items, loops_of
 from aura.topology.persistence import Caps, persistence
 from aura.topology.plots import barcode, betti_curves, landscape_band, persistence_diagram, persistence_images
 from aura.topology.vectors import ENTROPY, TopologyVectors, VectorError, VectorParameters
@@ -31,9 +29,6 @@ ACCEPTED = ", accepted at "
 
 FEWEST_BARS = 20
 """Bars that end, of all dimensions together, out of which a grid for all sources is fitted."""
-
-LOOP_CHARACTERS = 100
-"""Characters of a text that the table of loops shows."""
 
 FORM = "2"
 """Code version of the diagrams: those of version 1 named neither filtration nor guarantee."""
@@ -95,19 +90,8 @@ def embedding_loops(
     cycles = loops_of(text_embeddings.vectors, embedding_diagrams, count=settings.topology.loops)
     if not cycles.cycles:
         return Skipped("there is no loop among the items")
-    texts = corpus_manifest.items("text")
-    text_of = dict(zip(texts["item_id"].to_pylist(), texts["text"].to_pylist(), strict=True))
-    rows = [
-        {
-            "loop": number,
-            "bar": f"{cycle.birth:.3g} to {cycle.death:.3g}",
-            "label": item["label"] or "",
-            "text": _as_it_is(textwrap.shorten(text_of.get(item["item_id"], ""), LOOP_CHARACTERS, placeholder=" ...")),
-            "item": item["uri"],
-        }
-        for number, cycle in enumerate(cycles.cycles, start=1)
-        for item in text_embeddings.table.take(list(cycle.vertices)).to_pylist()
-    ]
+    items = loop_items(cycles, text_embeddings, corpus_manifest)
+    texts = [_as_it_is(text) for text in items["text"].to_pylist()]
     longest = cycles.cycles[0]
     return Made(
         cycles,
@@ -117,7 +101,7 @@ def embedding_loops(
             "longest_bar": longest.death - longest.birth,
             "exact": sum(cycle.exact is True for cycle in cycles.cycles),
         },
-        metadata={"loops": markdown_table(pa.Table.from_pylist(rows))},
+        metadata={"loops": markdown_table(items.set_column(items.schema.get_field_index("text"), "text", [texts]))},
     )
 
 

@@ -17,7 +17,7 @@ from aura.overview.stored import StoredValue
 FRESH_FOR = timedelta(days=1)
 """A value that nobody has found up to date for longer is late."""
 
-_GROUPS = ("corpus", "embeddings", "topology", "experts", "tiers")
+_GROUPS = ("corpus", "embeddings", "joint", "search", "topology", "drift", "experts", "language", "tiers")
 _CHECK = "check_"
 _CHANGES = ("added", "changed", "removed")
 """Figures of a listing; all zero where it found what was there before."""

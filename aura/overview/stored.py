@@ -13,6 +13,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 from aura.tiers.catalog import Catalog
@@ -23,6 +25,47 @@ from aura.tiers.store import TieredStore, join_store
 
 RECENT_SECONDS = 60.0
 """Gets of this long ago count as recent."""
+
+SAMPLES = 3600
+"""Samples of the tiers that stay in memory."""
+
+
+@dataclass(frozen=True)
+class TierSample:
+    """The tiers at one moment.
+
+    Attributes:
+        at: Seconds on the viewer's clock.
+        taken_at: When, in UTC.
+        states: What the store's owner says of each tier.
+    """
+
+    at: float
+    taken_at: datetime
+    states: Mapping[Tier, TierState]
+
+
+@dataclass(frozen=True)
+class TierRates:
+    """What the tiers did between two samples.
+
+    Attributes:
+        taken_at: When that ended, in UTC.
+        gets: Gets that the owner answered.
+        hit_ratio: Share of them that a tier above the disk answered; None without a get.
+        promotions: Objects that came in from a slower tier.
+        demotions: Objects that came in from a faster one.
+        bytes_moved: Bytes that were copied for it.
+        seconds: Length of the time between.
+    """
+
+    taken_at: datetime
+    gets: int
+    hit_ratio: float | None
+    promotions: int
+    demotions: int
+    bytes_moved: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -80,7 +123,7 @@ class StoreView:
         self._clock = clock
         self._lock = threading.Lock()
         self._joined: TieredStore | None = None
-        self._samples: deque[tuple[float, dict[Tier, TierState]]] = deque()
+        self._samples: deque[TierSample] = deque(maxlen=SAMPLES)
         self._known: tuple[frozenset[str], list[Published]] = (frozenset(), [])
 
     def tiers(self) -> tuple[TierFigures, ...]:
@@ -89,24 +132,29 @@ class StoreView:
         Raises:
             StoreError: The store has no owner that answers.
         """
-        states = {state.tier: state for state in self._store().tiers()}
-        now = self._clock()
+        states = {state.tier: state for state in self.joined().tiers()}
+        now = TierSample(self._clock(), datetime.now(UTC), states)
         with self._lock:
-            if self._samples and not _continues(self._samples[-1][1], states):
+            if self._samples and not _continues(self._samples[-1].states, states):
                 self._samples.clear()
-            self._samples.append((now, states))
-            while now - self._samples[0][0] > RECENT_SECONDS:
-                self._samples.popleft()
-            since, before = self._samples[0]
+            self._samples.append(now)
+            before = next(sample for sample in self._samples if now.at - sample.at <= RECENT_SECONDS)
         return tuple(
             TierFigures(
                 state=state,
-                recent_gets=state.gets - before[state.tier].gets,
-                recent_get_seconds=_difference(before[state.tier].get_seconds, state.get_seconds),
-                recent_seconds=now - since,
+                recent_gets=state.gets - before.states[state.tier].gets,
+                recent_get_seconds=_difference(before.states[state.tier].get_seconds, state.get_seconds),
+                recent_seconds=now.at - before.at,
             )
             for state in states.values()
         )
+
+    def rates(self, window: timedelta | None) -> list[TierRates]:
+        """What the tiers did from look to look within the window, the oldest first; no further back than the owner."""
+        since = None if window is None else datetime.now(UTC) - window
+        with self._lock:
+            samples = [each for each in self._samples if since is None or each.taken_at >= since]
+        return [_rates(before, after) for before, after in pairwise(samples)]
 
     def values(self) -> tuple[StoredValue, ...]:
         """The published values, in order of name and partition.
@@ -115,7 +163,7 @@ class StoreView:
             StoreError: The store has no owner that answers.
             CatalogError: A pointer is damaged.
         """
-        store = self._store()
+        store = self.joined()
         blocks = {entry.key: entry for entry in store.entries(VALUES)}
         names = frozenset(blocks) | {entry.key for entry in store.entries(POINTERS)}
         with self._lock:
@@ -133,7 +181,12 @@ class StoreView:
                 self._joined.close()
                 self._joined = None
 
-    def _store(self) -> TieredStore:
+    def joined(self) -> TieredStore:
+        """The store, as a client that stays open.
+
+        Raises:
+            StoreError: It has no owner that answers.
+        """
         with self._lock:
             if self._joined is None:
                 self._joined = join_store(self._directory, timeout_seconds=self._timeout)
@@ -143,6 +196,23 @@ class StoreView:
 def _continues(before: Mapping[Tier, TierState], now: Mapping[Tier, TierState]) -> bool:
     """Whether the counters are the same owner's: the same tiers, none counted back."""
     return before.keys() == now.keys() and all(before[tier].gets <= now[tier].gets for tier in now)
+
+
+def _rates(before: TierSample, after: TierSample) -> TierRates:
+    def grown(count: Callable[[TierState], int], *tiers: Tier) -> int:
+        return sum(count(after.states[tier]) - count(before.states[tier]) for tier in tiers or after.states)
+
+    gets = grown(lambda state: state.gets)
+    fast = [tier for tier in after.states if tier is not Tier.L3]
+    return TierRates(
+        taken_at=after.taken_at,
+        gets=gets,
+        hit_ratio=grown(lambda state: state.gets, *fast) / gets if gets and fast else None,
+        promotions=grown(lambda state: state.promotions),
+        demotions=grown(lambda state: state.demotions),
+        bytes_moved=grown(lambda state: state.bytes_in),
+        seconds=after.at - before.at,
+    )
 
 
 def _stored(published: Published, blocks: Mapping[str, Entry]) -> StoredValue:

@@ -15,7 +15,7 @@ from aura.embeddings.opening import Encoders
 from aura.search.index import NEIGHBOURS
 from aura.search.places import Within
 from aura.search.preview import Preview, preview
-from aura.search.query import read_query
+from aura.search.query import Query, read_query
 from aura.search.searcher import Answer, Hit, Searcher
 from aura.settings import Settings
 from aura.settings_sections import EmbeddingSettings
@@ -49,15 +49,16 @@ class Found:
 def find_published(
     catalog: Catalog,
     settings: Settings,
-    query: str | Path,
+    query: str | Path | Query,
     *,
     within: Within | None = None,
     source: str | None = None,
     count: int = NEIGHBOURS,
 ) -> Found:
-    """Answer a question and fetch what is to be shown; see `aura.find`."""
+    """Answer a question and fetch what is to be shown; see `aura.find`. A `Query` is taken as it is."""
     searcher = _searcher(settings.home, settings.embeddings)
-    answer = searcher.search(catalog, read_query(query), within=within, source=source, count=count)
+    asked = query if isinstance(query, Query) else read_query(query)
+    answer = searcher.search(catalog, asked, within=within, source=source, count=count)
     return Found(answer, [_shown(searcher, catalog, settings, hit) for hit in answer.hits])
 
 

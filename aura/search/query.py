@@ -78,8 +78,21 @@ def _from_file(path: Path) -> Query:
         content = path.read_bytes()
     except OSError as error:
         raise SearchError(f"{path} cannot be read: {error.strerror}") from error
-    if kind_of(path.name) == "video":
-        raise SearchError(f"{path} is a video, which has many vectors; give one of its frames, or its sound as WAV")
+    return content_query(content, path.name)
+
+
+def content_query(content: bytes, name: str) -> Query:
+    """Take the content of a file as what it holds: an image, a sound or a text.
+
+    Args:
+        content: All of it.
+        name: The name of the file.
+
+    Raises:
+        SearchError: It is a video, empty, or none of the three.
+    """
+    if kind_of(name) == "video":
+        raise SearchError(f"{name} is a video, which has many vectors; give one of its frames, or its sound as WAV")
     kinds: tuple[Modality, ...] = ("image", "audio")
     reasons = []
     for modality, check in zip(kinds, (check_image, check_audio), strict=True):
@@ -88,11 +101,11 @@ def _from_file(path: Path) -> Query:
         except SetAsideError as error:
             reasons.append(f"as {modality}: {error}")
         else:
-            return Query(modality, content, path.name)
+            return Query(modality, content, name)
     try:
         text = decode(content)
     except SetAsideError as error:
-        raise SearchError(f"{path} is no image, sound or text ({'; '.join(reasons)}; as text: {error})") from error
+        raise SearchError(f"{name} is no image, sound or text ({'; '.join(reasons)}; as text: {error})") from error
     if not text.strip():
-        raise SearchError(f"{path} is empty; give a sentence, or the path of an image, a sound or a text")
-    return Query("text", text, path.name)
+        raise SearchError(f"{name} is empty; give a sentence, or the path of an image, a sound or a text")
+    return Query("text", text, name)

@@ -17,6 +17,21 @@ from aura.tiers.store import TieredStore, join_store, open_store
 _SMALL = TierBudgets(device_bytes=0, process_bytes=2**20, arena_bytes=2**20)
 
 
+def owner_probe(settings: Settings) -> Probe:
+    """What the store's owner says of its tiers: for those who only look on, and neither own the store nor write."""
+    directory = settings.store_directory
+    if not directory.is_dir():
+        return not_configured("store", "nothing has been stored yet")
+
+    def run(call_seconds: float) -> str | None:
+        with join_store(directory, timeout_seconds=call_seconds) as store:
+            store.tiers()
+        return f"rocksdict {version('rocksdict')}"
+
+    remedy = "Start its owner: `make up`, or `aura tiers serve` alone."
+    return Probe("store", "its owner asked for its tiers", str(directory), remedy, run)
+
+
 def store_probe(settings: Settings) -> Probe:
     """An object written, read and compared: through the store's owner, else by owning the store for a moment."""
     directory = settings.store_directory

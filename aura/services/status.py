@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aura.services.dependencies import Consequence, Dependency, consequences, needs, start_order
-from aura.services.file_probes import event_log_probe, graph_probe, store_probe
+from aura.services.file_probes import event_log_probe, graph_probe, owner_probe, store_probe
 from aura.services.http_probes import dagster_probe, grafana_probe, mlflow_probe, prometheus_probe, temporal_probe
 from aura.services.network_probes import kafka_probe, neo4j_probe, postgres_probe, redis_probe
 from aura.services.probe import Finding, Probe, State, run_all
@@ -102,6 +102,7 @@ def check_services(
     now: datetime,
     call_seconds: float = CALL_SECONDS,
     total_seconds: float = TOTAL_SECONDS,
+    looking_on: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Report:
     """Do a real operation on every configured service, all at once.
@@ -111,9 +112,11 @@ def check_services(
         now: The time for the report.
         call_seconds: Time-out of one remote call.
         total_seconds: Deadline of all probes together.
+        looking_on: Ask the tiered store's owner only, and never write to the store or own it.
         clock: Seconds.
     """
-    probes = [make(settings) for make in _PROBES]  # imports the clients, which is not the servers' time
+    chosen = [owner_probe if looking_on and make is store_probe else make for make in _PROBES]
+    probes = [make(settings) for make in chosen]  # imports the clients, which is not the servers' time
     begin = clock()
     findings = run_all(probes, call_seconds=call_seconds, total_seconds=total_seconds, clock=clock)
     present = [f.probe.service for f in findings if f.state is not State.NOT_CONFIGURED]

@@ -6,15 +6,34 @@ Belongs here: from diagrams back to the points that they were made of. Does not:
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from aura.corpus.manifest import CorpusManifest
+from aura.embeddings.table import EmbeddingTable
 from aura.topology.cloud import checked_cloud
 from aura.topology.cycles import CycleError, RepresentativeCycles, representative_cycles
 from aura.topology.diagrams import VIETORIS_RIPS, PersistenceDiagrams
 from aura.topology.landmarks import farthest_point_landmarks
 
 METRIC = "euclidean"
+
+TEXT_CHARACTERS = 100
+"""Of the text of an item in the list of a loop."""
+
+ITEMS = pa.schema(
+    [
+        ("loop", pa.int64()),
+        ("bar", pa.string()),
+        ("label", pa.string()),
+        ("text", pa.string()),
+        ("item", pa.string()),
+    ]
+)
+"""One row per item of a loop, in order."""
 
 
 def loops_of(points: NDArray[np.floating], diagrams: PersistenceDiagrams, *, count: int) -> RepresentativeCycles:
@@ -65,3 +84,30 @@ def loops_of(points: NDArray[np.floating], diagrams: PersistenceDiagrams, *, cou
         [np.column_stack((np.full(len(each), k), each)) for k in (0, 1) for each in (diagrams.bars(k),)]
     )
     return representative_cycles(distances, count=count, metric=METRIC, rows=rows, engine=lambda *_: bars)
+
+
+def loop_items(cycles: RepresentativeCycles, embeddings: EmbeddingTable, manifest: CorpusManifest) -> pa.Table:
+    """The items of each loop in order, so that one can read what it surrounds.
+
+    Args:
+        cycles: Their vertices are rows of the embeddings.
+        embeddings: What the cycles were found in.
+        manifest: Where the texts are.
+
+    Returns:
+        Columns as in `ITEMS`: number of the loop from 1, its bar, and label, beginning of the text and URI of the item.
+    """
+    texts = manifest.items("text")
+    text_of = dict(zip(texts["item_id"].to_pylist(), texts["text"].to_pylist(), strict=True))
+    rows = [
+        {
+            "loop": number,
+            "bar": f"{cycle.birth:.3g} to {cycle.death:.3g}",
+            "label": item["label"] or "",
+            "text": textwrap.shorten(text_of.get(item["item_id"], ""), TEXT_CHARACTERS, placeholder=" ..."),
+            "item": item["uri"],
+        }
+        for number, cycle in enumerate(cycles.cycles, start=1)
+        for item in embeddings.table.take(list(cycle.vertices)).to_pylist()
+    ]
+    return pa.Table.from_pylist(rows, schema=ITEMS)

@@ -68,13 +68,13 @@ class Home:
             yield process
 
     @contextmanager
-    def dashboard(self) -> Iterator[str]:
-        """The page, served as in the development stack; gives its address."""
+    def dashboard(self, **variables: str) -> Iterator[str]:
+        """The pages, served as in the development stack with more variables; gives their address."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         command = [BIN / "streamlit", "run", "app/main.py", "--server.port", str(port)]
-        with _running(command, self.environment) as process:
+        with _running(command, {**self.environment, **variables}) as process:
             address = f"http://127.0.0.1:{port}"
             _wait_for(process, f"{address}/_stcore/health")
             yield address
@@ -133,3 +133,10 @@ def materialized(tmp_path_factory) -> Home:
 def empty(tmp_path) -> Home:
     """A home that does not exist yet."""
     return _home(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def empty_address(tmp_path_factory) -> Iterator[str]:
+    """The dashboard of a home that does not exist yet."""
+    with _home(tmp_path_factory.mktemp("empty")).dashboard() as found:
+        yield found

@@ -108,21 +108,73 @@ def test_assets_with_their_costs_and_the_tiers_are_visible(opened, address, owne
         shows(line.locator(".au-c-rows"), re.compile(r"\d"))
         shows(line.locator(".au-c-stored"), re.compile(r"B\s*L[123].*B"))
         shows(line.locator(".au-c-checks"), "passed")
-    for tier in ("L1", "L2", "L3"):
-        shows(page.locator(f"[data-tier={tier}]"), re.compile("objects.*gets since opened.*mean get", re.DOTALL))
     expect(page.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg")).to_be_visible()
     assert page.locator(".au-remedy").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= SCREENS[screen][0]
     expect(page.get_by_role("link", name="Dagster")).to_have_attribute("href", "http://127.0.0.1:3000")
-    keep(page, f"materialized-{screen}")
+    keep(page, f"overview-{screen}")
+
+
+PAGES = {
+    "corpus": ("Search", re.compile("text.*ok", re.DOTALL)),
+    "topology": ("Drift", "Diagrams of the texts"),
+    "tiers": ("The last placement", re.compile("objects.*gets since opened.*mean get", re.DOTALL)),
+    "events": ("Latest records", re.compile("corpus.items.*alerts", re.DOTALL)),
+    "system": ("Services", re.compile("store.*dagster.*nothing listens there.*Remedy", re.DOTALL)),
+}
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_shows_what_it_is_about(opened, address, owner, name, screen):
+    page = opened(f"{address}/{name}", screen)
+    for text in PAGES[name]:
+        shows(page.locator("[data-testid=stMainBlockContainer]"), text)
+    page.wait_for_timeout(3000)
+    assert page.evaluate("document.documentElement.scrollWidth") <= SCREENS[screen][0]
+    keep(page, f"{name}-{screen}")
+
+
+def test_search_by_typing_finds_the_nearest_items(opened, address, owner):
+    page = opened(f"{address}/corpus")
+    page.get_by_role("textbox", name="Search").fill("trimming the sail of a boat")
+    page.keyboard.press("Enter")
+    first = page.locator(".au-hits tbody tr").first
+    shows(first, "skipper")
+    shows(first, "sailing")
+    keep(page, "search")
+
+
+def test_an_event_is_published_after_a_question_and_shows(opened, address, owner):
+    page = opened(f"{address}/events")
+    shows(page.locator("tr", has_text="corpus.items").first, "0 ever published")
+    page.get_by_role("textbox", name="Key").fill("letters")
+    page.get_by_role("textbox", name="Data, a JSON object").fill('{"source": "letters", "changed": [], "removed": []}')
+    page.get_by_role("button", name="Publish ...").click()
+    page.get_by_role("button", name="Yes, do it").click()
+    shows(page.get_by_role("dialog"), "is durable at")
+    page.keyboard.press("Escape")
+    shows(page.locator("tr", has_text="corpus.items").first, "1 ever published")
+
+
+def test_the_accesses_of_the_store_are_replayed_through_the_policies(opened, address, owner, materialized):
+    with materialized.joined() as store:
+        keys = Catalog(store).find("text_embeddings", "letters").keys
+        for _ in range(100):
+            store.get_many(keys)
+    page = opened(f"{address}/tiers")
+    page.get_by_role("button", name="Replay ...").click()
+    page.get_by_role("button", name="Yes, do it").click()
+    shows(page.get_by_role("dialog"), "accesses were replayed")
 
 
 def test_a_move_and_its_gets_show_without_a_reload(opened, address, owner, materialized):
     with materialized.joined() as store:
         store.move({entry.key: Tier.L3 for entry in store.entries()})
         keys = Catalog(store).find("text_embeddings", "letters").keys
-        page = opened(address)
-        shows(row(page, "text_embeddings").locator(".au-c-stored"), "L3")
+        page = opened(f"{address}/tiers")
+        held = page.locator("tr", has_text="text_embeddings").locator(".au-c-tiers")
+        shows(held, "L3")
         arena = page.locator("[data-tier=L1]")
         shows(arena.locator(".au-big"), "0 B of")
         page.evaluate("window.stillTheSamePage = true")
@@ -132,12 +184,12 @@ def test_a_move_and_its_gets_show_without_a_reload(opened, address, owner, mater
     gets = arena.locator("dt", has_text="gets since opened").locator("xpath=following-sibling::dd[1]")
     shows(gets, f"{200 * len(keys):,}")
     expect(arena.locator(".au-big")).not_to_contain_text("0 B of", timeout=PATIENCE_MS)
-    shows(row(page, "text_embeddings").locator(".au-c-stored"), "L1")
+    shows(held, "L1")
     assert page.evaluate("window.stillTheSamePage")
 
 
 def test_a_paused_page_keeps_its_figures_until_it_is_live_again(opened, address, owner, materialized):
-    page = opened(address)
+    page = opened(f"{address}/tiers")
     objects = page.locator("[data-tier=L2] dd").first
     shows(objects, "0")
     page.get_by_text("Live", exact=True).click()
@@ -152,25 +204,39 @@ def test_a_paused_page_keeps_its_figures_until_it_is_live_again(opened, address,
     expect(objects).to_have_text(str(len(keys)), timeout=PATIENCE_MS)
 
 
-def test_without_the_owner_one_panel_has_the_remedy_and_the_rest_stays(opened, address, owner, materialized):
+def test_without_the_owner_a_panel_has_the_remedy_and_the_rest_stays(opened, address, owner, materialized):
     page = opened(address)
-    shows(page.locator("[data-tier=L3]"), "RocksDB")
+    shows(row(page, "text_embeddings").locator(".au-c-stored"), re.compile(r"B\s*L[123]"))
     owner.kill()
-    shows(alarms(page), re.compile("The memory tiers are not known.*make up.*aura tiers serve"))
+    shows(alarms(page), re.compile("What is stored is not known.*make up.*aura tiers serve"))
     shows(row(page, "text_embeddings").locator(".au-c-stored"), "store not reached")
     shows(row(page, "text_embeddings").locator(".au-c-energy"), "J")
     assert alarms(page).count() == 1
     keep(page, "without-owner")
     with materialized.owner():
-        shows(page.locator("[data-tier=L3]"), "RocksDB")
+        shows(row(page, "text_embeddings").locator(".au-c-stored"), re.compile(r"B\s*L[123]"))
         expect(page.locator(".au-remedy")).to_have_count(0, timeout=PATIENCE_MS)
+
+
+@pytest.mark.parametrize("name", ["", *PAGES])
+def test_every_page_of_an_empty_project_opens(opened, empty_address, name):
+    page = opened(f"{empty_address}/{name}")
+    expect(page.locator(".au-remedy").first).to_be_visible(timeout=PATIENCE_MS)
+    page.wait_for_timeout(1000)
+
+
+def test_a_dashboard_for_reading_only_offers_no_action(opened, materialized, owner):
+    with materialized.dashboard(AURA_SERVICES__DASHBOARD_READ_ONLY="true") as found:
+        page = opened(f"{found}/events")
+        shows(page.locator("[data-testid=stMainBlockContainer]"), "corpus.items")
+        expect(page.get_by_role("button", name="Publish ...")).to_have_count(0)
 
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_an_empty_project_says_how_to_begin(opened, empty, screen):
     with empty.dashboard() as found:
         page = opened(found, screen)
-        shows(page.locator(".au-remedy").first, re.compile("Nothing is materialized yet.*make demo"))
-        shows(page.locator(".au-remedy").last, "aura tiers serve")
+        shows(page.locator(".au-remedy", has_text="Nothing is materialized yet"), "make demo")
+        shows(page.locator(".au-remedy", has_text="What is stored is not known"), "aura tiers serve")
         keep(page, f"empty-{screen}")
     assert not empty.path.exists()

@@ -77,6 +77,6 @@ def test_without_mlflow_what_is_stored_is_shown_all_the_same(page, materialized)
     with materialized.owner():
         drawn = page(materialized, "cannot read costs from MLflow", AURA_MEASURE__MLFLOW_URI=nobody)
     assert "Costs and freshness are not known" in drawn
-    assert 'data-tier="L3"' in drawn
+    assert 'class="au-chip au-L3"' in drawn
     assert "text_embeddings" in drawn
     assert "joules" not in drawn

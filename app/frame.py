@@ -1,0 +1,211 @@
+"""What every page of the dashboard has: its readers, its head, parts that are drawn again by themselves.
+
+Belongs here: reading settings, sharing readers among visitors, the switches, panels for what is absent. Does not: the
+content of a page (`views`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+
+from app import markup
+from aura.events.errors import EventError
+from aura.overview import units
+from aura.overview.costs import ERRORS as COST_ERRORS
+from aura.overview.costs import CostBook, CostView
+from aura.overview.event_log import EventView, TopicFigures
+from aura.overview.machine import MachineView
+from aura.overview.readings import Reader, Reading
+from aura.overview.stored import StoredValue, StoreView, TierFigures
+from aura.overview.values import Shown, ValueView
+from aura.services.status import Report, check_services
+from aura.settings import LOOPBACK, Settings
+from aura.tiers.errors import StoreError
+from aura.tiers.published import CatalogError
+
+PATIENCE_SECONDS = 0.6
+"""How long a panel waits for its source before it is drawn without."""
+
+OWNER_SECONDS = 5.0
+"""How long the store's owner may take before it counts as absent."""
+
+# A tracking server is asked rarely; a SQLite file whenever the page looks, which is cheap if nobody wrote to it.
+TIERS_EVERY_SECONDS = 2.0
+ASSETS_EVERY_SECONDS = 5.0
+EVENTS_EVERY_SECONDS = 3.0
+PICTURES_EVERY_SECONDS = 20.0
+SERVER_COSTS_SECONDS = 60.0
+SERVICES_EVERY_SECONDS = 60.0
+
+WINDOWS = {
+    "10 min": timedelta(minutes=10),
+    "1 h": timedelta(hours=1),
+    "1 d": timedelta(days=1),
+    "1 week": timedelta(days=7),
+    "everything": None,
+}
+"""How far back the figures over time go."""
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Where the pages read, shared by all visitors."""
+
+    tiers: Reader[tuple[TierFigures, ...]]
+    values: Reader[tuple[StoredValue, ...]]
+    costs: Reader[CostBook]
+    costs_every_seconds: float
+    topics: Reader[tuple[TopicFigures, ...]]
+    services: Reader[Report]
+    store: StoreView
+    shown: ValueView
+    events: EventView
+    machine: MachineView
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a page is drawn with.
+
+    Attributes:
+        settings: Those of this project.
+        readers: Where it reads.
+        live: Whether its parts are drawn again by themselves.
+        window: How far back figures over time go; None for all of them.
+    """
+
+    settings: Settings
+    readers: Readers
+    live: bool
+    window: timedelta | None
+
+    def part(self, draw: Callable[[Frame], None], key: str, every_seconds: float) -> None:
+        """Draw a part of the page that is drawn again by itself while the page is live, without the rest."""
+        st.fragment(draw, run_every=every_seconds if self.live else None, key=key)(self)
+
+    def costs(self) -> Reading[CostBook]:
+        """The costs now."""
+        every = self.readers.costs_every_seconds
+        return self.readers.costs.latest(max_age_seconds=every / 2, patience_seconds=PATIENCE_SECONDS)
+
+    def values(self) -> Reading[tuple[StoredValue, ...]]:
+        """The published values now."""
+        every = ASSETS_EVERY_SECONDS
+        return self.readers.values.latest(max_age_seconds=every / 2, patience_seconds=PATIENCE_SECONDS)
+
+    def tiers(self) -> Reading[tuple[TierFigures, ...]]:
+        """The tiers now."""
+        every = TIERS_EVERY_SECONDS
+        return self.readers.tiers.latest(max_age_seconds=every / 2, patience_seconds=PATIENCE_SECONDS)
+
+    def topics(self) -> Reading[tuple[TopicFigures, ...]]:
+        """The topics of the event log now."""
+        every = EVENTS_EVERY_SECONDS
+        return self.readers.topics.latest(max_age_seconds=every / 2, patience_seconds=PATIENCE_SECONDS)
+
+    def services(self) -> Reading[Report]:
+        """The state of the services, as it was found within the last minute."""
+        every = SERVICES_EVERY_SECONDS
+        return self.readers.services.latest(max_age_seconds=every, patience_seconds=PATIENCE_SECONDS)
+
+    def shown(self, name: str, partition: str | None) -> Shown | None:
+        """A published value with its pictures; None, and a panel with the reason, where it cannot be had."""
+        title = name if partition is None else f"{name} of {partition}"
+        try:
+            found = self.readers.shown.get(name, partition)
+        except (StoreError, CatalogError) as error:
+            st.html(markup.remedy(f"{title} cannot be read", str(error)))
+            return None
+        if found is None:
+            st.html(markup.remedy(f"{title} is not published", f"Materialize `{name}` in Dagster.", alarm=False))
+        return found
+
+    def since(self) -> datetime | None:
+        """Where the window begins, in UTC; None where it has no beginning."""
+        return None if self.window is None else datetime.now(UTC) - self.window
+
+    @property
+    def dagster(self) -> str:
+        """Address of the Dagster UI."""
+        return dagster_address(self.settings)
+
+
+def dagster_address(settings: Settings) -> str:
+    """Where the Dagster UI is."""
+    return f"http://{LOOPBACK}:{settings.services.dagster_port}"
+
+
+@st.cache_resource(show_spinner=False, hash_funcs={Settings: Settings.model_dump_json})
+def open_readers(settings: Settings) -> Readers:
+    """Make the readers; nothing is opened before somebody looks."""
+    tracking_uri = settings.tracking_uri
+    store = StoreView(settings.store_directory, OWNER_SECONDS)
+    costs = CostView(tracking_uri, settings.measure.mlflow_experiment)
+    events = EventView(settings)
+    return Readers(
+        tiers=Reader(store.tiers, (StoreError,)),
+        values=Reader(store.values, (StoreError, CatalogError)),
+        costs=Reader(costs.book, COST_ERRORS),
+        costs_every_seconds=ASSETS_EVERY_SECONDS if tracking_uri.startswith("sqlite:") else SERVER_COSTS_SECONDS,
+        topics=Reader(events.topics, (EventError,)),
+        services=Reader(lambda: check_services(settings, now=datetime.now(UTC), looking_on=True), ()),
+        store=store,
+        shown=ValueView(store.joined),
+        events=events,
+        machine=MachineView(),
+    )
+
+
+def draw_head(settings: Settings, subtitle: str) -> Frame:
+    """Title, links and switches, the same on every page."""
+    st.html(markup.title(subtitle) + markup.note(f"home {settings.home}"))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        live = st.toggle("Live", value=True, key="live", help="Off: the figures stay as they are until it is on again.")
+        window = st.segmented_control(
+            "Time window", list(WINDOWS), default="1 d", required=True, key="window", label_visibility="collapsed"
+        )
+        st.link_button("Dagster", dagster_address(settings), icon=":material/account_tree:")
+        st.link_button("MLflow", settings.mlflow_address, icon=":material/monitoring:")
+    return Frame(settings, open_readers(settings), live, WINDOWS[window or "1 d"])
+
+
+def draw_absence(reading: Reading[object], title: str, address: str) -> None:
+    """Say that a source is not there, and the remedy; nothing if it is."""
+    if reading.error is not None:
+        st.html(markup.remedy(title, reading.error))
+    elif reading.value is None or reading.waited_seconds > OWNER_SECONDS:
+        waiting = f"Reading {address}, for {reading.waited_seconds:.0f} s so far."
+        st.html(markup.remedy(f"{title} yet", waiting, alarm=False))
+
+
+def as_of(reading: Reading[object]) -> str:
+    """When the figures were read, on the visitor's clock."""
+    return f"As of {clock(reading.taken_at)}."
+
+
+def clock(moment: datetime) -> str:
+    """A moment on the visitor's clock; with its date if it is not of the last day."""
+    zone = st.context.timezone
+    local = moment.astimezone(ZoneInfo(zone) if zone else UTC)
+    recent = datetime.now(UTC) - moment < timedelta(hours=20)
+    return f"{local:%H:%M:%S %Z}" if recent else f"{local:%Y-%m-%d %H:%M %Z}"
+
+
+def made_at(moment: datetime) -> str:
+    """How old a value is, for the line under it."""
+    return f"Computed {units.age(moment, datetime.now(UTC))}, at {clock(moment)}."
+
+
+def draw_pictures(shown: Shown | None) -> None:
+    """The pictures of a value, side by side where there is room, and its age."""
+    if shown is None:
+        return
+    with st.container(horizontal=True, gap="small"):
+        for caption, png in shown.pictures():
+            st.image(png, caption=caption, width="content")
+    st.html(markup.note(made_at(datetime.fromisoformat(shown.published.created_at))))

@@ -1,0 +1,110 @@
+"""The event log: topics, who is behind, the latest records, dead letters."""
+
+from __future__ import annotations
+
+import json
+
+import streamlit as st
+
+from app import markup
+from app.actions import confirm
+from app.frame import EVENTS_EVERY_SECONDS, Frame, as_of, clock, draw_absence
+from aura.events.errors import EventError
+from aura.events.event import new_event
+from aura.events.opening import open_event_log
+from aura.events.schemas import packaged_schemas
+from aura.events.topics import DEAD, TOPICS
+from aura.overview.event_log import TailRecord
+
+TITLE = "Events"
+SUBTITLE = "what has happened, and who knows"
+ICON = ":material/bolt:"
+
+TAIL = 50
+"""Latest records that are listed."""
+
+EXAMPLE = '{"source": "notes", "changed": ["todo.txt"], "removed": []}'
+
+
+def draw(frame: Frame) -> None:
+    """Draw the page."""
+    frame.part(draw_topics, "topics", EVENTS_EVERY_SECONDS)
+    st.subheader("Latest records", anchor=False)
+    frame.part(draw_tail, "tail", EVENTS_EVERY_SECONDS)
+    if not frame.settings.services.dashboard_read_only:
+        st.subheader("Publish", anchor=False)
+        draw_publish(frame)
+
+
+def draw_topics(frame: Frame) -> None:
+    """One line per topic."""
+    topics = frame.topics()
+    draw_absence(
+        topics, "The event log is not known", frame.settings.events.kafka or str(frame.settings.event_log_file)
+    )
+    if topics.value is not None:
+        st.html(markup.note(f"{as_of(topics)} Lag is what a consumer has not committed."))
+        st.html(markup.topic_table(topics.value, topics.taken_at))
+
+
+def draw_tail(frame: Frame) -> None:
+    """The latest records of the topic that the visitor chose."""
+    if frame.topics().value is None:
+        return
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+        names = [topic.name for topic in TOPICS.all() if not topic.name.endswith(DEAD)]
+        topic = st.selectbox("Topic", names, key="topic")
+        dead = st.toggle("Dead letters", key="dead", help="What could not be processed, with the reason.")
+    try:
+        records = frame.readers.events.tail(topic + DEAD if dead else topic, TAIL)
+    except EventError as error:
+        st.html(markup.remedy(f"{topic} cannot be read", str(error)))
+        return
+    since = frame.since()
+    records = [record for record in records if since is None or record.time >= since]
+    if not records:
+        st.html(markup.note("No record within the time window."))
+        return
+    st.dataframe([_row(record) for record in records], hide_index=True)
+
+
+def _row(record: TailRecord) -> dict[str, object]:
+    data = record.data if isinstance(record.data, str) else json.dumps(record.data, ensure_ascii=False)
+    return {
+        "time": clock(record.time),
+        "partition": record.partition,
+        "offset": record.offset,
+        "key": record.key,
+        "type": record.kind,
+        "data": data,
+    }
+
+
+def draw_publish(frame: Frame) -> None:
+    """A form for one event."""
+    with st.form("publish", border=True):
+        with st.container(horizontal=True, gap="small"):
+            topic = st.selectbox("Topic", [t.name for t in TOPICS.all() if not t.name.endswith(DEAD)], key="to")
+            key = st.text_input("Key", placeholder="events with the same key keep their order", key="event-key")
+        data = st.text_area("Data, a JSON object", placeholder=EXAMPLE, key="event-data")
+        if st.form_submit_button("Publish ..."):
+            confirm(
+                f"Publish an event on {topic}? Whoever listens acts on it.", lambda: _publish(frame, topic, key, data)
+            )
+
+
+def _publish(frame: Frame, topic: str, key: str, data: str) -> str:
+    try:
+        payload = json.loads(data or EXAMPLE)
+    except ValueError as error:
+        raise EventError(f"the data is not JSON: {error}") from error
+    log = open_event_log(frame.settings)
+    try:
+        kind = log.registry.get(topic).types[0]
+        version = packaged_schemas().versions().get(kind, [1])[-1]
+        event = new_event(kind, payload, source="aura/dashboard", key=key or "dashboard", version=version)
+        ack = log.publish(topic, [event])[0]
+    finally:
+        log.close()
+    place = "waits in the outbox" if ack.offset is None else f"is durable at {ack.partition}/{ack.offset}"
+    return f"Event {event.id} {place}."

@@ -1,0 +1,167 @@
+"""What is fresh, what it cost, where it lives."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import groupby
+
+import streamlit as st
+
+from app import markup
+from app.actions import confirm
+from app.charts import cost_chart, figures_of
+from app.frame import ASSETS_EVERY_SECONDS, EVENTS_EVERY_SECONDS, Frame, as_of, draw_absence
+from aura.corpus.errors import CorpusError
+from aura.corpus.registry import SourceRegistry
+from aura.events.errors import EventError
+from aura.overview.assets import AssetRow, asset_rows
+from aura.overview.costs import CostBook
+from aura.overview.dagster_api import materialize
+from aura.overview.event_log import ALERTS, DRIFT
+from aura.settings import Settings
+
+TITLE = "Overview"
+SUBTITLE = "what is fresh, what it cost, where it lives"
+ICON = ":material/dashboard:"
+
+RUNS = 15
+"""Latest runs that are listed."""
+
+ALERTS_SHOWN = 20
+"""Latest alerts of each topic that are listed."""
+
+
+def draw(frame: Frame) -> None:
+    """Draw the page."""
+    frame.part(draw_assets, "assets", ASSETS_EVERY_SECONDS)
+    if not frame.settings.services.dashboard_read_only:
+        draw_materialize(frame)
+    st.subheader("Costs over time", anchor=False)
+    frame.part(draw_costs, "costs", ASSETS_EVERY_SECONDS)
+    st.subheader("Latest runs", anchor=False)
+    frame.part(draw_runs, "runs", ASSETS_EVERY_SECONDS)
+    st.subheader("Alerts", anchor=False)
+    frame.part(draw_alerts, "alerts", EVENTS_EVERY_SECONDS)
+
+
+def draw_assets(frame: Frame) -> None:
+    """Summary and table of the assets."""
+    settings = frame.settings
+    costs, values = frame.costs(), frame.values()
+    rows = asset_rows(costs.value or CostBook({}), values.value or (), source_names(settings) if costs.value else [])
+    if rows and costs.value is not None:
+        st.html(markup.overview(rows, datetime.now(UTC)))
+    st.subheader("Assets", anchor=False)
+    if rows:
+        st.html(markup.note(as_of(values if costs.value is None else costs)))
+    draw_absence(costs, "Costs and freshness are not known", settings.tracking_uri)
+    draw_absence(values, "What is stored is not known", str(settings.store_directory))
+    if not rows and costs.value is not None:
+        nothing = "`make demo` computes the built-in sources, `make demo SOURCE=dir` a directory of your own."
+        st.html(markup.remedy("Nothing is materialized yet", nothing, alarm=False))
+    known = markup.Known(costs=costs.value is not None, store=values.value is not None)
+    for partition, group in groupby(rows, key=lambda row: row.partition):
+        draw_partition(frame, partition, list(group), known)
+
+
+def source_names(settings: Settings) -> list[str]:
+    """The registered sources, which are the partitions; where they cannot be read, a panel says so."""
+    try:
+        return [spec.name for spec in SourceRegistry(settings.sources_file).specs()]
+    except CorpusError as error:
+        st.html(markup.remedy("The sources cannot be listed", str(error)))
+        return []
+
+
+def draw_partition(frame: Frame, partition: str | None, rows: list[AssetRow], known: markup.Known) -> None:
+    """The assets of one partition; those that were never tried there are only named."""
+    st.html(markup.heading(partition))
+    tried = [row for row in rows if row.stored or row.succeeded_at or row.setback]
+    if tried:
+        st.html(markup.asset_table(tried, datetime.now(UTC), frame.dagster, known))
+    never = [row.asset for row in rows if row not in tried]
+    if never:
+        st.html(markup.note(f"Never materialized here: {', '.join(never)}."))
+
+
+def draw_materialize(frame: Frame) -> None:
+    """Ask Dagster for one asset in one partition."""
+    values, costs = frame.values().value or (), frame.costs().value
+    known = sorted({value.name for value in values} | set(costs.series if costs is not None else ()))
+    if not known:
+        return
+    with st.expander("Materialize an asset"), st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        asset = st.selectbox("Asset", known, key="asset-to-make")
+        runs = () if costs is None else costs.series.get(asset, ())
+        partitions = {value.partition for value in values if value.name == asset} | {run.partition for run in runs}
+        named = sorted(partition for partition in partitions if partition is not None)
+        partition = st.selectbox("Partition", named, key="partition-to-make") if named else None
+        if st.button("Materialize ..."):
+            title = asset if partition is None else f"{asset} of {partition}"
+            confirm(
+                f"Materialize {title}? Dagster starts a run.",
+                lambda: f"Run {materialize(frame.dagster, asset, partition)} is queued; see it in Dagster.",
+            )
+
+
+def draw_runs(frame: Frame) -> None:
+    """What was materialized last, with its outcome."""
+    costs = frame.costs()
+    if costs.value is None:
+        draw_absence(costs, "The latest runs are not known", frame.settings.tracking_uri)
+        return
+    since = frame.since()
+    runs = [run for run in costs.value.runs if since is None or run.started_at >= since]
+    if not runs:
+        st.html(markup.note("No run within the time window."))
+        return
+    latest = sorted(runs, key=lambda run: run.started_at, reverse=True)[:RUNS]
+    st.html(markup.run_table(latest, datetime.now(UTC), frame.dagster))
+
+
+def draw_alerts(frame: Frame) -> None:
+    """What was raised on the topic of alerts, and drift that was found."""
+    topics = frame.topics()
+    if topics.value is None:
+        draw_absence(topics, "Alerts are not known", str(frame.settings.event_log_file))
+        return
+    try:
+        found = [record for topic in (ALERTS, DRIFT) for record in frame.readers.events.tail(topic, ALERTS_SHOWN)]
+    except EventError as error:
+        st.html(markup.remedy("Alerts cannot be read", str(error)))
+        return
+    since = frame.since()
+    within = sorted(
+        (record for record in found if since is None or record.time >= since), key=lambda each: each.time, reverse=True
+    )
+    st.html(
+        markup.alert_table(within, datetime.now(UTC)) if within else markup.note("No alert within the time window.")
+    )
+
+
+def draw_costs(frame: Frame) -> None:
+    """One figure of one asset over time."""
+    costs = frame.costs()
+    if costs.value is None:
+        draw_absence(costs, "The history of costs is not known", frame.settings.tracking_uri)
+        return
+    since = frame.since()
+    within = {
+        asset: [run for run in runs if since is None or run.started_at >= since]
+        for asset, runs in costs.value.series.items()
+    }
+    series = {asset: runs for asset, runs in within.items() if runs}
+    if not series:
+        nothing = (
+            "has been recorded yet" if not costs.value.series else "falls into the time window: choose a longer one"
+        )
+        st.html(markup.note(f"No materialization {nothing}."))
+        return
+    left, right = st.columns([3, 2], gap="small")
+    dearest = max(series, key=lambda name: sum(run.cpu_seconds for run in series[name]))
+    asset = left.selectbox("Asset", list(series), index=list(series).index(dearest), key="asset")
+    runs = series[asset]
+    figures = {figure.title: figure for figure in figures_of(runs)}
+    title = right.selectbox("Figure", list(figures), key="figure")
+    st.html(markup.note(f"{as_of(costs)} Each point is a materialization of {asset}."))
+    st.vega_lite_chart(cost_chart(runs, figures[title]))

@@ -1,0 +1,81 @@
+"""What lives on which memory tier, and what that gains."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import markup
+from app.actions import confirm
+from app.charts import tier_charts
+from app.frame import PICTURES_EVERY_SECONDS, TIERS_EVERY_SECONDS, Frame, as_of, draw_absence, draw_pictures
+from aura.overview.replays import LIMIT, Replayed, own_trace, replayed, uploaded_trace
+from aura.overview.stored import RECENT_SECONDS
+
+TITLE = "Tiers"
+SUBTITLE = "what lives where, and what that gains"
+ICON = ":material/memory:"
+
+REPLAYED = "replayed"
+
+
+def draw(frame: Frame) -> None:
+    """Draw the page."""
+    frame.part(draw_tiers, "tiers", TIERS_EVERY_SECONDS)
+    st.subheader("The last placement", anchor=False)
+    frame.part(draw_placement, "placement", PICTURES_EVERY_SECONDS)
+    st.subheader("Which policy would have missed least?", anchor=False)
+    draw_replay(frame)
+
+
+def draw_tiers(frame: Frame) -> None:
+    """One card per tier that the machine has, and what they have done while somebody looked."""
+    tiers = frame.tiers()
+    draw_absence(tiers, "The memory tiers are not known", str(frame.settings.store_directory))
+    if tiers.value is None:
+        return
+    window = f"Recent is the last {RECENT_SECONDS:.0f} s at most; L2 is also read without the owner, uncounted."
+    st.html(markup.note(f"{as_of(tiers)} {window}") + markup.tier_cards(tiers.value))
+    rates = frame.readers.store.rates(frame.window)
+    if rates:
+        with st.container(horizontal=True, gap="small"):
+            for chart in tier_charts(rates):
+                st.vega_lite_chart(chart, width=400)
+        st.html(markup.note(f"Sampled every {TIERS_EVERY_SECONDS:g} s while somebody looks."))
+    values = frame.values().value
+    if values:
+        st.html(markup.value_tiers(values))
+
+
+def draw_placement(frame: Frame) -> None:
+    """What the tiers cost here, and the placement before and after."""
+    values = frame.values().value or ()
+    published = {value.name for value in values}
+    for name in ("tier_placement", "tier_profile"):
+        if name in published:
+            draw_pictures(frame.shown(name, None))
+    if not published & {"tier_placement", "tier_profile"}:
+        st.html(markup.note("No placement is published: materialize `tier_profile` and `tier_placement`."))
+
+
+def draw_replay(frame: Frame) -> None:
+    """A trace through every policy: the store's own accesses, or a file."""
+    st.html(markup.note(f"At most {LIMIT:,} accesses are replayed through every policy and the offline optimum."))
+    given = st.file_uploader("A trace", key="trace", help="routes, KV-cache blocks, int64, int32 or text; else the log")
+    if st.button("Replay ..."):
+        about = f"the trace {given.name}" if given is not None else "the store's own access log"
+        confirm(f"Replay {about}? It takes some seconds of one core.", lambda: _replay(frame, given))
+    result = st.session_state.get(REPLAYED)
+    if isinstance(result, Replayed):
+        st.image(result.png)
+
+
+def _replay(frame: Frame, given: object) -> str:
+    content = getattr(given, "getvalue", None)
+    if content is None:
+        trace = own_trace(frame.readers.store.joined())
+    else:
+        trace = uploaded_trace(content(), str(getattr(given, "name", "trace")))
+    with st.spinner("Replaying ..."):
+        result = replayed(trace)
+    st.session_state[REPLAYED] = result
+    return f"{len(trace):,} accesses were replayed; close this to see the curves."

@@ -1,0 +1,81 @@
+"""Published values for people to look at: each version is read and drawn once.
+
+Belongs here: loading through a client of the store, keeping what was read last, its pictures. Does not: which pictures
+there are (`pictures`), drawing pages.
+
+Reading a value is an access that the store logs, like any other; lists are none.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aura.overview.pictures import PICTURES
+from aura.tiers.catalog import Catalog
+from aura.tiers.published import Published
+from aura.tiers.store import TieredStore
+from aura.tiers.values import StoredValue
+
+KEPT = 24
+"""Values that stay in memory."""
+
+
+@dataclass
+class Shown:
+    """A value with what it was published as, and the pictures that were drawn of it so far.
+
+    Attributes:
+        value: The value.
+        published: Its pointer: version, provenance, time.
+    """
+
+    value: StoredValue
+    published: Published
+    _drawn: dict[str, bytes] = field(default_factory=dict)
+
+    def pictures(self) -> list[tuple[str, bytes]]:
+        """Title and PNG bytes of each picture, drawn at the first call."""
+        for picture in PICTURES.get(self.published.name, ()):
+            if picture.title not in self._drawn and picture.wanted(self.value):
+                self._drawn[picture.title] = picture.draw(self.value)
+        return list(self._drawn.items())
+
+
+class ValueView:
+    """Looks at values of one store. Thread-safe."""
+
+    def __init__(self, open_store: Callable[[], TieredStore]) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            open_store: Gives the store, as a client that stays open.
+        """
+        self._open_store = open_store
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, str | None], Shown] = OrderedDict()
+
+    def get(self, name: str, partition: str | None) -> Shown | None:
+        """A value as it is published now; None where nothing is.
+
+        Raises:
+            StoreError: The store has no owner that answers.
+            CatalogError: The value is damaged.
+        """
+        catalog = Catalog(self._open_store())
+        published = catalog.find(name, partition)
+        if published is None:
+            return None
+        key = (name, partition)
+        with self._lock:
+            kept = self._kept.get(key)
+        if kept is None or kept.published.version != published.version:
+            kept = Shown(catalog.load(name, partition), published)
+        with self._lock:
+            self._kept[key] = kept
+            self._kept.move_to_end(key)
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        return kept

@@ -1,0 +1,87 @@
+"""Values, rates and replays of a real store, seen through a client."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aura.overview.replays import FEWEST, own_trace, replayed, uploaded_trace
+from aura.overview.stored import StoreView
+from aura.overview.values import ValueView
+from aura.tiers.budgets import TierBudgets
+from aura.tiers.catalog import Catalog
+from aura.tiers.errors import StoreUnavailableError
+from aura.tiers.records import Tier
+from aura.tiers.replay.comparison import OPTIMUM, YARDSTICK
+from aura.tiers.replay.readers import TraceError
+from aura.tiers.store import open_store
+from aura.topology.cycles import Cycle, CycleProvenance, RepresentativeCycles
+
+SMALL = TierBudgets(process_bytes=1 << 20, arena_bytes=1 << 20)
+PNG = b"\x89PNG"
+
+
+def cycles(count):
+    found = tuple(Cycle(1.0, 2.0, 3.0, exact=True, vertices=(0, 1, 2)) for _ in range(count))
+    return RepresentativeCycles(found, CycleProvenance(points=3, metric="euclidean", bars=count))
+
+
+def test_a_value_is_read_once_a_version(tmp_path):
+    view = StoreView(tmp_path, 5)
+    values = ValueView(view.joined)
+    with open_store(tmp_path, budgets=SMALL) as owner:
+        catalog = Catalog(owner)
+        assert values.get("a", "p") is None
+        catalog.publish("a", cycles(2), partition="p", provenance={})
+        shown = values.get("a", "p")
+        assert len(shown.value.cycles) == 2
+        assert shown.pictures() == []
+        assert values.get("a", "p") is shown
+        catalog.publish("a", cycles(1), partition="p", provenance={})
+        assert len(values.get("a", "p").value.cycles) == 1
+        view.close()
+    with pytest.raises(StoreUnavailableError):
+        values.get("a", "p")
+
+
+def test_rates_are_differences_between_looks(tmp_path):
+    seconds = iter(range(100, 200, 2))
+    view = StoreView(tmp_path, 5, lambda: next(seconds))
+    with open_store(tmp_path, budgets=SMALL) as owner:
+        owner.write({"k": b"v" * 100})
+        view.tiers()
+        assert view.rates(None) == []
+        owner.move({"k": Tier.L1})
+        owner.get_many(["k"] * 3)
+        owner.move({"k": Tier.L3})
+        owner.get("k")
+        view.tiers()
+        (rate,) = view.rates(None)
+        assert (rate.gets, rate.hit_ratio, rate.seconds) == (4, 0.75, 2)
+        assert (rate.promotions, rate.demotions, rate.bytes_moved >= 100) == (1, 1, True)
+        view.tiers()
+        assert view.rates(None)[-1].hit_ratio is None
+        view.close()
+
+
+def test_the_log_of_a_store_is_replayed_with_the_sizes_of_its_objects(tmp_path):
+    with open_store(tmp_path, budgets=SMALL) as owner:
+        owner.write({f"k{number}": b"v" * (10 + number) for number in range(20)})
+        with pytest.raises(TraceError, match=f"{FEWEST} are needed"):
+            own_trace(owner)
+        for number in np.random.default_rng(0).zipf(1.5, 2000) % 20:
+            owner.get(f"k{number}")
+        owner.delete("k1")
+        trace = own_trace(owner)
+    assert trace.unique <= 19
+    assert set(trace.sizes.tolist()) <= set(range(10, 30)) - {11}
+    result = replayed(trace)
+    assert {YARDSTICK, OPTIMUM} < {row.policy for row in result.rows}
+    assert result.png.startswith(PNG)
+
+
+def test_an_uploaded_trace_is_read_by_its_content(tmp_path):
+    trace = uploaded_trace("\n".join(str(number % 7) for number in range(300)).encode(), "../mine.txt")
+    assert (trace.name, len(trace), trace.unique) == ("mine", 300, 7)
+    with pytest.raises(TraceError):
+        uploaded_trace(b"", "empty.txt")
