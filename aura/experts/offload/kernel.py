@@ -66,7 +66,7 @@ def each_expert(
     answers = make(tokens * ranks, hidden_states.shape[-1])
     source = getattr(module, "source", None)
     weights = (
-        _resident(module, experts)
+        resident(module, experts)
         if source is None
         else cast("Source", source).each(hidden_states, experts, [len(rows[expert]) for expert in experts])
     )
@@ -127,7 +127,8 @@ def _rows_by_expert(top_k_index: torch.Tensor, experts: int) -> dict[int, torch.
     return rows
 
 
-def _resident(module: nn.Module, experts: Sequence[int]) -> Iterator[tuple[int, Weights]]:
+def resident(module: nn.Module, experts: Sequence[int]) -> Iterator[tuple[int, Weights]]:
+    """The stacked weights of a module's own, in order of the experts."""
     stacked = dict(module.named_parameters(recurse=False))
     for expert in experts:
         yield expert, {name: parameter[expert] for name, parameter in stacked.items()}

@@ -1,0 +1,206 @@
+"""The planner's placement with prefetch: what is used where it is, what is exchanged, and what is fetched ahead.
+
+Belongs here: the mode `planned`. Does not: the placement over the long run (`aura.tiers.planning`), which it begins
+with.
+
+Experts in the slow tier's shared memory are computed from where they are; moving them first would cost more than it
+gains. What is in L3 has to be copied anyway, so it takes a place in fast memory if the one that would wait longest for
+its next use leaves it. How long an expert waits is the rest of the cycle of layers, and one cycle for each token that
+is expected to pass without it (SpecMD, arXiv 2602.03921); how many are is learned from the kind of the prompt and, the
+longer a request goes on, from itself.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aura.experts.offload.ahead import Loader, Ways
+from aura.experts.offload.forecast import PRIOR_TOKENS, Floats, TransitionForecast
+from aura.experts.offload.residency import Residency
+from aura.experts.offload.shelf import Shelf
+from aura.tiers.records import Tier
+
+if TYPE_CHECKING:
+    import torch
+
+    from aura.experts.offload.kernel import Weights
+
+INLINE, BESIDE, TRANSITIONS, GATE = "inline", "beside", "transitions", "gate"
+"""Ways: fetch when it is needed; this layer's while others of it are computed; also the next layer's, by the transition
+forecast or by the next layer's gate, given what this layer is given ("speculative gating", arXiv 2312.17238)."""
+MEMORY_TOKENS = 64.0
+"""Tokens after which what a request used counts for 1/e."""
+LEAST_CHANCE = 0.3
+"""Chance of being used from which an expert is fetched ahead."""
+AHEAD_SHARE = 0.25
+"""Of the experts that fast memory holds, those that may be fetched ahead for one layer, at most."""
+
+Gate = Callable[["torch.Tensor"], Sequence[int] | None]
+"""The experts that a layer's gate chooses, or None where it does not say."""
+
+_clock = time.perf_counter
+
+
+class Planned(Residency):
+    """Fetches what is missing beside the computation, and ahead of it, as long as that pays.
+
+    Attributes:
+        decoding: The ways of a step of one token.
+        reading: The ways of a step of many tokens, by seconds a token.
+        useful: Experts that were fetched ahead and used in the layer that they were fetched for.
+        useless: Those that were not.
+    """
+
+    def __init__(self, shelf: Shelf, transitions: TransitionForecast, gates: Sequence[Gate | None]) -> None:
+        super().__init__(shelf)
+        self._transitions = transitions
+        self._gates = gates
+        ways = [INLINE, BESIDE, TRANSITIONS, *([GATE] if any(gates) else [])]
+        self.decoding = Ways(ways)
+        self.reading = Ways([INLINE, BESIDE, TRANSITIONS])
+        self.useful = 0
+        self.useless = 0
+        self._loader = Loader(self._fetch)
+        self._choosing = threading.Lock()
+        layers, most = shelf.model.layers, max(shelf.model.experts)
+        self._chances: Floats = np.full((layers, most), 1.0 / most)
+        self._weight = 0.0
+        self._now = 0
+        self._kept: set[int] = set()
+        self._ahead: set[int] = set()
+        self._before: list[int] = []
+        self._step_began: float | None = None
+        self._step_tokens = 0
+
+    def expect(self, chances: Floats | None) -> None:
+        """Tell how often each expert is used for a token of the request that begins, float64[layers, E]."""
+        self._weight = 0.0 if chances is None else PRIOR_TOKENS
+        if chances is not None:
+            self._chances = np.maximum(chances, 1e-4)
+
+    def each(
+        self, layer: int, hidden: torch.Tensor, experts: Sequence[int], tokens: Sequence[int]
+    ) -> Iterator[tuple[int, Weights]]:
+        """As `Residency.each`."""
+        count = hidden.shape[0]
+        ways = self._step(layer, count)
+        shelf = self.shelf
+        numbers = {expert: shelf.number(layer, expert) for expert in experts}
+        self._now = layer
+        self._settle(layer, set(numbers.values()))
+        here = [expert for expert in experts if shelf.tier(numbers[expert]) is not Tier.L3]
+        missing = [expert for expert in experts if shelf.tier(numbers[expert]) is Tier.L3]
+        self.hits += len(here)
+        self.misses += len(missing)
+        self._learn(layer, count, experts, tokens)
+        self._kept = set(numbers.values()) | self._ahead
+        if ways.current != INLINE:
+            self._loader.need(numbers[expert] for expert in missing)
+            if ways.current != BESIDE and layer + 1 < shelf.model.layers:
+                self._look_ahead(layer + 1, hidden, experts, ways.current)
+        yield from (self._given(layer, expert) for expert in here)
+        for expert in missing:
+            start = _clock()
+            if ways.current == INLINE or self._loader.take(numbers[expert]):
+                self._fetch(numbers[expert])
+            given = self._given(layer, expert)
+            shelf.traffic.waited_seconds += _clock() - start
+            yield given
+        self._before = list(experts) if count == 1 else []
+
+    def end(self) -> None:
+        """As `Residency.end`."""
+        self._loader.idle()
+        self.useless += len(self._ahead)
+        self._ahead = set()
+        self._step_began = None
+        self._before = []
+
+    def close(self) -> None:
+        """As `Residency.close`."""
+        self._loader.close()
+
+    def _step(self, layer: int, count: int) -> Ways:
+        """The ways that this step chooses from; at the first layer the last step is over."""
+        if layer == 0:
+            now = _clock()
+            if self._step_began is not None:
+                ways = self.decoding if self._step_tokens == 1 else self.reading
+                ways.step((now - self._step_began) / self._step_tokens)
+            self._step_began, self._step_tokens = now, count
+        return self.decoding if self._step_tokens == 1 else self.reading
+
+    def _learn(self, layer: int, count: int, experts: Sequence[int], tokens: Sequence[int]) -> None:
+        if count == 1 and layer and self._before:
+            self._transitions.note(layer, self._before, experts)
+        chances = self._chances[layer]
+        rate = count / (min(self._weight, MEMORY_TOKENS) + count)
+        chances *= 1 - rate
+        chances[list(experts)] += rate * np.asarray(tokens) / count
+        np.maximum(chances, 1e-4, out=chances)
+        if layer == self.shelf.model.layers - 1:
+            self._weight += count
+
+    def _settle(self, layer: int, used: set[int]) -> None:
+        """What was fetched ahead for this layer was of use, or not."""
+        of_layer = {number for number in self._ahead if self.shelf.layer_of[number] <= layer}
+        self.useful += len(of_layer & used)
+        self.useless += len(of_layer - used)
+        self._ahead = self._ahead - of_layer
+
+    def _look_ahead(self, layer: int, hidden: torch.Tensor, experts: Sequence[int], way: str) -> None:
+        """Have the experts fetched that the next layer will use, by all that is known."""
+        shelf = self.shelf
+        count = hidden.shape[0]
+        gate = self._gates[layer] if way == GATE else None
+        chosen = None if gate is None else gate(hidden)
+        if chosen is None:
+            chances = self._chances[layer]
+            if count == 1:
+                chances = self._transitions.chances(layer, experts, chances)
+            else:
+                chances = 1 - (1 - np.minimum(chances, 1.0)) ** count
+            likely = np.flatnonzero(chances >= LEAST_CHANCE)
+            chosen = likely[np.argsort(-chances[likely], kind="stable")].tolist()
+        most = max(1, int(AHEAD_SHARE * shelf.held.sum()))
+        numbers = [shelf.number(layer, expert) for expert in chosen if expert < shelf.model.experts[layer]]
+        wanted = [number for number in numbers if shelf.tier(number) is Tier.L3][:most]
+        self._ahead |= set(wanted)
+        self._kept |= set(wanted)
+        self._loader.want(wanted)
+
+    def _fetch(self, number: int) -> None:
+        """Bring an expert to fast memory if another one leaves that is not needed now; by either thread."""
+        shelf = self.shelf
+        with self._choosing:
+            if shelf.tier(number) is not Tier.L3:
+                return
+            leaving = self._victims(number)
+            if leaving is not None:
+                shelf.exchange(number, leaving)
+
+    def _victims(self, number: int) -> list[int] | None:
+        """Those that wait longest for their next use, as many as have to leave; None if they do not suffice."""
+        shelf = self.shelf
+        lacking = shelf.lacking(number)
+        if lacking <= 0:
+            return []
+        held = np.flatnonzero(shelf.held)
+        kept = self._kept
+        free = np.array([other for other in held.tolist() if other not in kept], dtype=np.int64)
+        layers = shelf.model.layers
+        place = shelf.layer_of[free]
+        rest = (place - self._now - 1) % layers
+        wait = rest + layers / self._chances[place, free - np.asarray(shelf.first)[place]]
+        leaving = []
+        for other in free[np.argsort(-wait)].tolist():
+            leaving.append(other)
+            lacking -= int(shelf.sizes[other])
+            if lacking <= 0:
+                return leaving
+        return None
