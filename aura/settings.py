@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +31,7 @@ from aura.settings_sections import (
     ExpertSettings,
     GraphSettings,
     JointSettings,
+    LanguageSettings,
     MeasureSettings,
     PostgresSettings,
     RedisSettings,
@@ -92,6 +94,7 @@ class Settings(BaseSettings):
     topology: TopologySettings = TopologySettings()
     drift: DriftSettings = DriftSettings()
     experts: ExpertSettings = ExpertSettings()
+    language: LanguageSettings = LanguageSettings()
     tiers: TierSettings = TierSettings()
     measure: MeasureSettings = MeasureSettings()
     events: EventSettings = EventSettings()
@@ -118,9 +121,14 @@ class Settings(BaseSettings):
         """Environment before file; no other source."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
 
-    def digest(self, sections: Iterable[str]) -> str:
-        """16 hexadecimal digits that change with the values of these sections; secrets do not count."""
-        chosen = {name: getattr(self, name).model_dump(mode="json") for name in sections}
+    def digest(self, names: Iterable[str]) -> str:
+        """16 hexadecimal digits that change with the values of these sections or settings; secrets do not count.
+
+        Args:
+            names: Sections ("tiers") and single settings ("experts.seed").
+        """
+        everything = self.model_dump(mode="json")
+        chosen = {name: reduce(lambda value, part: value[part], name.split("."), everything) for name in names}
         return hashlib.blake2b(json.dumps(chosen, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     @property

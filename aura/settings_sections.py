@@ -167,6 +167,22 @@ class ExpertSettings(_Section):
         return {name: getattr(self, name) for name in TRAINING}
 
 
+class LanguageSettings(_Section):
+    """The small language models that are trained to compare experts with a dense network."""
+
+    text: str = Field("installed", description="A directory whose sub-directories are domains of text, or `installed`.")
+    preset: Literal["small", "medium", "large", "tiny"] = Field(
+        "small", description="Sizes: small for two cores, medium and large for a GPU, tiny for tests (proves nothing)."
+    )
+    steps: PositiveInt | None = Field(None, description="Steps of the training (none: the preset's).")
+    width: PositiveInt | None = Field(None, description="Width of the models (none: the preset's).")
+    layers: PositiveInt | None = Field(None, description="Layers of the models (none: the preset's).")
+    hidden: PositiveInt | None = Field(None, description="Hidden width of the dense block (none: the preset's).")
+    experts: int | None = Field(None, ge=2, description="Experts of a layer (none: the preset's).")
+    experts_per_token: PositiveInt | None = Field(None, description="Choices of a token (none: the preset's).")
+    threads: PositiveInt = Field(1, description="CPU threads of a training; another number may give other bits.")
+
+
 class TierSettings(_Section):
     """Budgets of the memory tiers."""
 

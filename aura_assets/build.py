@@ -8,7 +8,20 @@ from typing import Literal
 import dagster as dg
 
 from aura.settings import Settings
-from aura_assets import corpus, drift, embeddings, events, experts, jobs, joint, search, tiers, topology
+from aura_assets import (
+    corpus,
+    drift,
+    embeddings,
+    events,
+    experts,
+    jobs,
+    joint,
+    language,
+    routing,
+    search,
+    tiers,
+    topology,
+)
 from aura_assets.asset import SETTINGS
 from aura_assets.io_managers import catalog_io_manager
 from aura_assets.op_tags import GPU_TAGS
@@ -52,6 +65,9 @@ ASSETS = (
     drift.embedding_drift,
     drift.network_reference,
     drift.network_drift,
+    language.language_text,
+    language.language_models,
+    language.moe_versus_dense,
     tiers.tier_profile,
     tiers.tier_placement,
 )
@@ -69,11 +85,12 @@ def build_defs(
         location: `everything` for one machine; `cpu` and `gpu` cut the graph in two, each asset in exactly one.
         resources: Resources that replace the usual ones, by name.
     """
-    chosen = [asset for asset in ASSETS if location == "everything" or _wants_gpu(asset) == (location == "gpu")]
+    assets = _of(settings)
+    chosen = [asset for asset in assets if location == "everything" or _wants_gpu(asset) == (location == "gpu")]
     here = [asset.map_asset_specs(lambda spec: _with_settings(spec, settings)) for asset in chosen]
     return dg.Definitions(
-        assets=[*here, *_read_from_elsewhere(here), *([] if location == "gpu" else [events.corpus_items])],
-        jobs=[] if location == "gpu" else [jobs.corpus, jobs.listing, jobs.tiers, jobs.placement],
+        assets=[*here, *_read_from_elsewhere(here, assets), *([] if location == "gpu" else [events.corpus_items])],
+        jobs=[] if location == "gpu" else [jobs.corpus, jobs.listing, jobs.tiers, jobs.placement, jobs.language_models],
         schedules=[] if location == "gpu" else [jobs.hourly_listing],
         sensors=[
             dg.AutomationConditionSensorDefinition(
@@ -120,13 +137,22 @@ def _watchers() -> list[dg.SensorDefinition]:
     ]
 
 
-def _read_from_elsewhere(here: Sequence[dg.AssetsDefinition]) -> list[dg.AssetSpec]:
+def _of(settings: Settings) -> Sequence[dg.AssetsDefinition]:
+    """The assets, those among them that the settings make in another way."""
+    if settings.experts.routed_model is None:
+        return ASSETS
+    return [routing.expert_routing_table if asset is experts.expert_routing_table else asset for asset in ASSETS]
+
+
+def _read_from_elsewhere(
+    here: Sequence[dg.AssetsDefinition], assets: Sequence[dg.AssetsDefinition]
+) -> list[dg.AssetSpec]:
     """What these assets read and another location makes, as external assets that the IO manager can load."""
     made = {key for asset in here for key in asset.keys}
     read = {key for asset in here for key in asset.dependency_keys} - made
     return [
         dg.AssetSpec(key, partitions_def=maker.partitions_def).with_io_manager_key("io_manager")
-        for maker in ASSETS
+        for maker in assets
         for key in maker.keys & read
     ]
 

@@ -12,7 +12,7 @@ from aura.embeddings.table import EmbeddingTable
 from aura.events.errors import EventError
 from aura.events.event import new_event
 from aura.experts.model import ExpertModel
-from aura.experts.routing_table import router_probabilities
+from aura.experts.routing.vectors import router_probabilities
 from aura.settings import Settings
 from aura.tiers.catalog import Catalog
 from aura.tiers.published import DAMAGE

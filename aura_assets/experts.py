@@ -6,16 +6,25 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 import dagster as dg
+import pyarrow.compute as pc
 
 from aura.embeddings.table import EmbeddingTable
 from aura.experts.config import ExpertConfig
 from aura.experts.dataset import NotTrainableError
 from aura.experts.model import ExpertModel
-from aura.experts.plots import plot_expert_load, plot_label_experts, plot_training
+from aura.experts.plots import (
+    plot_coactivation,
+    plot_expert_load,
+    plot_label_experts,
+    plot_training,
+    plot_transitions,
+)
 from aura.experts.registration import log_expert_model
-from aura.experts.routing_table import RoutingTable, route
+from aura.experts.routing.table import RoutingTable
+from aura.experts.routing.vectors import route
 from aura.graph.lineage import model_experts
 from aura.settings import Settings
+from aura.settings_sections import TRAINING
 from aura_assets.asset import aura_asset
 from aura_assets.checks import EXPERT_MODEL, ROUTING_TABLE
 from aura_assets.metadata import markdown_table, picture
@@ -26,12 +35,36 @@ from resources.progress import Progress
 REGISTERED_NAME = "aura-experts"
 """One registered model per source: this, a dash and the source's name."""
 
+SHOWN_EXPERTS = 64
+"""Rows of the table of experts in the UI; the routing table itself has all of them."""
+
+SHOWN_FIGURES = [
+    "layer",
+    "name",
+    "experts",
+    "top_k",
+    "normalised_entropy",
+    "max_over_mean",
+    "coefficient_of_variation",
+    "jain",
+    "dead_experts",
+    "drop_rate",
+    "label_bits",
+    "label_shuffled_max_bits",
+    "cluster_bits",
+    "cluster_shuffled_max_bits",
+    "vocabulary_specialisation",
+    "vocabulary_shuffled_mean",
+    "saturation",
+]
+"""Columns of the table of layers in the UI, likewise."""
+
 
 @aura_asset(
     group="experts",
     kinds={"pytorch", "mlflow"},
     checks=EXPERT_MODEL,
-    settings=("experts",),
+    settings=tuple(f"experts.{name}" for name in TRAINING),
     reusable=True,
 )
 def expert_model(
@@ -56,7 +89,7 @@ def expert_model(
             text_embeddings.vectors,
             text_embeddings.table["label"].to_pylist(),
             item_ids=text_embeddings.table["item_id"].to_pylist(),
-            config=ExpertConfig(**settings.experts.model_dump()),
+            config=ExpertConfig(**settings.experts.training),
             checkpoint=CheckpointPlan(checkpoint),
             progress=progress(f"expert_model[{partition}]"),
         )
@@ -105,38 +138,75 @@ def expert_model(
     )
 
 
-@aura_asset(group="experts", kinds={"pytorch", "arrow"}, checks=ROUTING_TABLE, settings=("experts",), reusable=True)
+@aura_asset(
+    group="experts",
+    kinds={"pytorch", "arrow"},
+    checks=ROUTING_TABLE,
+    settings=("experts.clusters",),
+    reusable=True,
+    code_version="2",
+)
 def expert_routing_table(
     context: dg.AssetExecutionContext,  # noqa: ARG001 - every asset function has it
     text_embeddings: EmbeddingTable,
     expert_model: ExpertModel,
+    settings: dg.ResourceParam[Settings],
 ) -> Made:
-    """Which expert each item is sent to: load, drops, entropy, and each label's share.
+    """Which expert each item is sent to: load, drops, evenness, and each label's share.
 
-    Mutual information of label and expert is given beside what shuffled labels give.
+    What the expert tells of the label, and of the cluster of the embedding, is given beside what shuffling gives. With
+    `experts.routed_model` set, the texts are routed by that model in place of the Switch classifier.
     """
-    table: RoutingTable = route(
-        expert_model,
-        text_embeddings.vectors,
-        text_embeddings.table["label"].to_pylist(),
-        item_ids=text_embeddings.table["item_id"].to_pylist(),
+    return routing_made(
+        route(
+            expert_model,
+            text_embeddings.vectors,
+            text_embeddings.table["label"].to_pylist(),
+            item_ids=text_embeddings.table["item_id"].to_pylist(),
+            clusters=settings.experts.clusters,
+        )
     )
-    figures = table.figures
+
+
+def routing_made(table: RoutingTable) -> Made:
+    """A routing table with its figures: of the worst layer, and what is told of groups of the one that tells most."""
+    figures = {
+        "items": table.figures.items,
+        "tokens": table.figures.tokens,
+        "truncated": table.figures.truncated,
+        "layers": table.layers.num_rows,
+        "dead_experts": table.column("dead_experts").sum(),
+        "normalised_entropy": table.column("normalised_entropy").min(),
+        "max_over_mean": table.column("max_over_mean").max(),
+        "coefficient_of_variation": table.column("coefficient_of_variation").max(),
+        "jain": table.column("jain").min(),
+        "drop_rate": table.column("drop_rate").max(),
+        **{
+            f"{group}_{of}": table.column(f"{group}_{of}").max()
+            for group in ("label", "cluster")
+            for of in ("bits", "shuffled_mean_bits", "shuffled_max_bits")
+        },
+    }
+    for name in ("vocabulary_specialisation", "vocabulary_shuffled_mean", "saturation"):
+        known = table.layers[name].drop_null()
+        if len(known):
+            figures[name] = pc.mean(known).as_py()
+    pictures = {
+        "load": picture(plot_expert_load(table), "load of the experts"),
+        "specialisation": picture(plot_label_experts(table), "share of each label per expert"),
+    }
+    if table.coactivation.num_rows:
+        pictures["coactivation"] = picture(plot_coactivation(table), "experts that are chosen together")
+    if table.transitions.num_rows:
+        pictures["transitions"] = picture(plot_transitions(table), "from a layer's experts to those of the next")
     return Made(
         table,
-        rows=figures.experts,
-        figures={
-            "items": figures.items,
-            "normalised_entropy": figures.normalised_entropy,
-            "max_over_mean": figures.max_over_mean,
-            "dead_experts": figures.dead_experts,
-            "dropped_share": figures.dropped_share,
-            "mutual_information_bits": figures.mutual_information_bits,
-            "shuffled_labels_bits": figures.shuffled_mean_bits,
-        },
+        rows=table.experts.num_rows,
+        figures=figures,
         metadata={
-            "experts": markdown_table(table.experts),
-            "load": picture(plot_expert_load(table), "items per expert"),
-            "specialisation": picture(plot_label_experts(table), "share of each label per expert"),
+            "model": table.figures.model,
+            "experts": markdown_table(table.experts.slice(0, SHOWN_EXPERTS)),
+            "layers": markdown_table(table.layers.select(SHOWN_FIGURES)),
+            **pictures,
         },
     )

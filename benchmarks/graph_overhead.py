@@ -159,7 +159,7 @@ def run_bare(settings: Settings) -> Measured:
         from aura.embeddings.incremental import embed_items
         from aura.embeddings.text import open_text_encoder
         from aura.experts.config import ExpertConfig
-        from aura.experts.routing_table import route
+        from aura.experts.routing.vectors import route
         from aura.experts.training import train_expert_model
         from aura.search.index import build_index
         from aura.topology.persistence import Caps, persistence
@@ -191,13 +191,14 @@ def run_bare(settings: Settings) -> Measured:
             diagrams = persistence(points=embeddings.vectors, landmarks=topology.landmarks, seed=0, caps=caps)
             write_arrow(results / "diagrams.arrow", diagrams.table)
         with measured.step("expert_model"):
-            config = ExpertConfig(**settings.experts.model_dump())
+            config = ExpertConfig(**settings.experts.training)
             model = train_expert_model(embeddings.vectors, labels, item_ids=item_ids, config=config)
             model.save_safetensors(results / "experts.safetensors")
         with measured.step("expert_routing_table"):
-            routing = route(model, embeddings.vectors, labels, item_ids=item_ids)
-            write_arrow(results / "routing.arrow", routing.experts)
-            write_arrow(results / "routing_labels.arrow", routing.labels)
+            clusters = settings.experts.clusters
+            routing = route(model, embeddings.vectors, labels, item_ids=item_ids, clusters=clusters)
+            for name, part in routing.to_parts().items():
+                write_arrow(results / f"routing_{name}.arrow", part)
         values = {
             "manifest": manifest,
             "embeddings": embeddings,

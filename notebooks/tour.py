@@ -243,12 +243,12 @@ Image(drift_plot(report))
 from aura.experts.plots import plot_expert_load, plot_label_experts, plot_training
 
 routing = aura.load("expert_routing_table", source)
-figures = routing.figures
+layer = routing.layers.to_pylist()[0]
 print(
-    f"{figures.experts} experts, {figures.dead_experts} dead; busiest over mean {figures.max_over_mean:.2f}; "
-    f"{100 * figures.dropped_share:.1f} % dropped at capacity factor {figures.capacity_factor}\n"
-    f"an expert tells {figures.mutual_information_bits:.2f} bits about the label; with shuffled labels "
-    f"{figures.shuffled_mean_bits:.2f} on average and at most {figures.shuffled_max_bits:.2f}"
+    f"{layer['experts']} experts, {layer['dead_experts']} dead; busiest over mean {layer['max_over_mean']:.2f}; "
+    f"{100 * layer['drop_rate']:.1f} % dropped at capacity factor {routing.figures.capacity_factor}\n"
+    f"an expert tells {layer['label_bits']:.2f} bits about the label; with shuffled labels "
+    f"{layer['label_shuffled_mean_bits']:.2f} on average and at most {layer['label_shuffled_max_bits']:.2f}"
 )
 Image(plot_expert_load(routing))
 

@@ -116,8 +116,8 @@ def test_training_curves_are_a_small_png(digit_model):
 
 def test_the_types_load_without_torch():
     code = (
-        "import sys, aura.experts.model, aura.experts.routing_table, aura.experts.config, aura.experts.checks, "
-        "aura.experts.plots, aura.experts.registration\n"
+        "import sys, aura.experts.model, aura.experts.routing.tabulate, aura.experts.routing.vectors, "
+        "aura.experts.config, aura.experts.checks, aura.experts.plots, aura.experts.registration\n"
         "print(sorted({'torch', 'mlflow', 'matplotlib', 'sklearn'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -115,6 +115,14 @@ def test_the_digest_follows_the_sections_that_are_named_and_no_others(monkeypatc
     assert before.digest(["experts"]) == after.digest(["experts"])
 
 
+def test_the_digest_of_a_single_setting_follows_that_setting_alone(monkeypatch):
+    before = load_settings()
+    monkeypatch.setenv("AURA_EXPERTS__CLUSTERS", "7")
+    after = load_settings()
+    assert before.digest(["experts.clusters"]) != after.digest(["experts.clusters"])
+    assert before.digest(["experts.seed"]) == after.digest(["experts.seed"])
+
+
 def test_a_warm_pool_in_redis_needs_a_server(monkeypatch):
     monkeypatch.setenv("AURA_TIERS__WARM_POOL", "redis")
     with pytest.raises(SettingsError, match="AURA_REDIS__URL"):

@@ -67,3 +67,32 @@ def save_vision_model(directory: Path) -> Path:
     ViTModel(config, add_pooling_layer=False).save_pretrained(directory)
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(directory)
     return directory
+
+
+def save_mixture(directory: Path, texts: Sequence[str], *, seed: int = 0) -> Path:
+    """A Mixtral of two layers with four experts each, with seeded weights, that knows the words of these texts."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import MixtralConfig, MixtralForCausalLM, PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", *sorted({word.lower() for text in texts for word in text.split() if word.isalpha()})]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
+    torch.manual_seed(seed)
+    config = MixtralConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        initializer_range=0.3,
+        max_position_embeddings=256,
+    )
+    MixtralForCausalLM(config).save_pretrained(directory)
+    fast.save_pretrained(directory)
+    return directory

@@ -14,7 +14,7 @@ import pytest
 from aura.corpus.manifest import CorpusManifest
 from aura.embeddings.table import EmbeddingTable
 from aura.experts.model import ExpertModel
-from aura.experts.routing_table import RoutingTable
+from aura.experts.routing.table import RoutingTable
 from aura.search.index import SearchIndex
 from aura.tiers.planning.placement import TierPlacement
 from aura.tiers.planning.profile import TierProfile

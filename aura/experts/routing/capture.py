@@ -24,11 +24,11 @@ from torch import nn  # noqa: TID253
 from aura.embeddings.errors import ModelFilesError
 from aura.embeddings.weights import HUB_TIMEOUT_S, locate_model
 from aura.experts.gating import Routing
+from aura.experts.routing.batch import LayerRouting, RoutedBatch, Stack
 from aura.experts.routing.errors import NotAMixtureError, RoutedModelError, RoutingError
 from aura.experts.routing.layers import (
     Dispatch,
     SparseLayer,
-    Stack,
     find_sparse_layers,
     holds_experts,
     inputs_for,
@@ -49,40 +49,6 @@ CHUNK = 512
 """Texts that are put in order of length together, so that a batch holds little padding."""
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json")
-
-
-@dataclass(frozen=True, eq=False)
-class LayerRouting:
-    """What one router did with T tokens.
-
-    Attributes:
-        probabilities: Router probabilities [T, E], float32; rows sum to one.
-        experts: The chosen experts [T, k], int64, in the router's order, whether or not they had a place.
-        weights: What the experts' outputs are multiplied by [T, k], float32; 0 where dropped.
-        kept: Whether each choice had a place [T, k], bool.
-    """
-
-    probabilities: np.ndarray
-    experts: np.ndarray
-    weights: np.ndarray
-    kept: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class RoutedBatch:
-    """The routing of the T tokens of some texts, padding left out.
-
-    Attributes:
-        texts: Position of each token's text in the sequence that was given [T], int64.
-        tokens: Ids that the tokens have for each stack [T], int64; empty where tokens have no ids.
-        layers: One routing per sparse layer.
-        truncated: Texts of this batch whose end was cut off.
-    """
-
-    texts: np.ndarray
-    tokens: Mapping[Stack, np.ndarray]
-    layers: tuple[LayerRouting, ...]
-    truncated: int = 0
 
 
 @dataclass(frozen=True, eq=False)

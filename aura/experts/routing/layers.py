@@ -18,9 +18,9 @@ from typing import Any, Literal
 import torch  # noqa: TID253 - a module of neural networks; nothing light imports it
 from torch import nn  # noqa: TID253
 
+from aura.experts.routing.batch import Stack
 from aura.experts.routing.errors import NotAMixtureError
 
-Stack = Literal["encoder", "decoder"]
 Scoring = Literal["softmax", "sigmoid", "sqrtsoftplus", "probabilities"]
 Answers = Mapping[str, tuple[torch.Tensor, ...]]
 """The tensors that each module beside the experts answered, by the module's name in their block."""
