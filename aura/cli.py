@@ -23,8 +23,11 @@ from aura.embeddings.errors import EmbeddingError
 from aura.events.cli import app as events_app
 from aura.events.errors import EventError
 from aura.events.opening import open_event_log
+from aura.experts.offload.cli import experts_app
+from aura.experts.offload.errors import OffloadError
 from aura.graph.cli import graph_app
 from aura.graph.errors import GraphError
+from aura.overview.cli import report, top
 from aura.resilience.outbox import OutboxError
 from aura.search.cli import search
 from aura.search.errors import SearchError
@@ -48,8 +51,11 @@ app.add_typer(tiers_app, name="tiers")
 app.add_typer(services_app, name="services")
 app.add_typer(events_app, name="events")
 app.add_typer(graph_app, name="graph")
+app.add_typer(experts_app, name="experts")
 app.command()(search)
 app.command()(status)
+app.command()(top)
+app.command()(report)
 console = Console()
 
 OPERATIONS_EVERY_SECONDS = 10.0
@@ -65,6 +71,7 @@ PLAIN_ERRORS = (
     EventError,
     GraphError,
     EmbeddingError,
+    OffloadError,
     SearchError,
     OutboxError,
     OSError,

@@ -1,0 +1,196 @@
+"""The commands `aura experts`: take a model's experts into the store, list them, run the model, remove them.
+
+Belongs here: options, tables and JSON. Does not: what is done (the rest of `aura.experts.offload`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from pydantic import ByteSize, TypeAdapter, ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from aura.experts.offload.errors import OffloadError
+from aura.experts.offload.store import ExpertModel, ExpertStore
+from aura.settings import Settings, load_settings
+from aura.tiers.errors import StorageError
+from aura.tiers.opening import open_configured_store
+from aura.tiers.records import Tier
+from aura.tiers.store import TieredStore
+
+if TYPE_CHECKING:
+    from aura.experts.offload.runtime import ExpertRuntime, Generation
+
+experts_app = typer.Typer(no_args_is_help=True, help="Mixture-of-experts models whose experts live in the tiers.")
+console = Console()
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+ModeName = Literal["resident", "cold", "lru", "online", "planned"]
+MIB = 1 << 20
+
+
+@experts_app.command("put")
+def experts_put(
+    directory: Annotated[Path, typer.Argument(help="Model directory of transformers, with safetensors files.")],
+    *,
+    name: Annotated[str | None, typer.Option(help="Name in the store (none: that of the directory).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take the experts of a model into the store, one object each, durable and verified.
+
+    One layer is in memory at a time. What is there already is not written again; the directory stays where it is, since
+    everything but the experts is read from it.
+
+    Example: aura experts put ~/models/olmoe --name olmoe
+    """
+    with open_configured_store(load_settings()) as store, console.status("Reading ...") as status:
+        model = ExpertStore(store).put(directory.expanduser(), name, tell=lambda text: status.update(escape(text)))
+    if as_json:
+        typer.echo(json.dumps(asdict(model)))
+        return
+    console.print(
+        f"{escape(model.name)}: {sum(model.experts)} experts of {model.layers} layers, {model.bytes / MIB:.1f} MiB. "
+        f"`aura experts run {escape(model.name)} PROMPT` runs it.",
+        soft_wrap=True,
+    )
+
+
+@experts_app.command("list")
+def experts_list(*, as_json: AsJson = False) -> None:
+    """List the models whose experts are in the store, and the tiers that hold them.
+
+    Example: aura experts list --json
+    """
+    with _opened(load_settings()) as store:
+        experts = ExpertStore(store)
+        rows = [_row(experts, model) for model in experts.models()]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    table = Table("model", "layers", "experts", "MiB", "tiers", "from")
+    for row in rows:
+        tiers = ", ".join(f"{tier} {count}" for tier, count in row["tiers"].items())
+        table.add_row(
+            escape(row["name"]),
+            str(len(row["experts"])),
+            str(sum(row["experts"])),
+            f"{row['bytes'] / MIB:.1f}",
+            tiers,
+            escape(row["source"]),
+        )
+    console.print(table)
+
+
+@experts_app.command("run")
+def experts_run(
+    model: Annotated[str, typer.Argument(help="Name of a model in the store, see `aura experts list`.")],
+    prompt: Annotated[str, typer.Argument(help="What it goes on from.")],
+    *,
+    mode: Annotated[
+        ModeName,
+        typer.Option(
+            help="resident: all experts in memory. cold: each read from L3 at each use. lru: brought to fast memory, "
+            "the least recently used leave. online: as the store's own layer places them. planned: the placement, with "
+            "prefetch as long as it pays."
+        ),
+    ] = "planned",
+    budget: Annotated[
+        str | None, typer.Option(help="Bytes of fast memory for lru and planned, such as 512MiB (none: all there is).")
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate, at most.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Of sampling; 0 takes the likeliest token.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of sampling.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Run a model within a budget for its experts, and say what it took.
+
+    The text is the same in every mode, bit for bit.
+
+    Examples:
+        aura experts run olmoe "def quicksort(items):" --budget 2GiB
+
+        aura experts run olmoe "Once upon a time" --mode lru --budget 2GiB --json
+    """
+    limit = None if budget is None else _bytes(budget)
+    with _opened(load_settings()) as store:
+        ExpertStore(store).model(model)  # before torch is imported
+        from aura.experts.offload.runtime import ExpertRuntime
+        from aura.experts.offload.words import Words
+
+        with console.status("Opening ..."), ExpertRuntime(store, model, mode=mode, budget_bytes=limit) as runtime:
+            words = Words(Path(runtime.model.source))
+            answer = runtime.generate(words.tokens(prompt), max_new_tokens=tokens, temperature=temperature, seed=seed)
+            text = words.text(answer.tokens)
+            _print_run(runtime, answer, text, as_json=as_json)
+
+
+@experts_app.command("remove")
+def experts_remove(
+    model: Annotated[str, typer.Argument(help="Name of a model in the store.")], *, as_json: AsJson = False
+) -> None:
+    """Remove the experts of a model from the store. Its directory stays as it is.
+
+    Example: aura experts remove olmoe
+    """
+    with _opened(load_settings()) as store:
+        removed = ExpertStore(store).remove(model)
+    if as_json:
+        typer.echo(json.dumps({"name": model, "removed": removed}))
+        return
+    console.print(f"{removed} experts of {escape(model)} are removed.")
+
+
+def _print_run(runtime: ExpertRuntime, answer: Generation, text: str, *, as_json: bool) -> None:
+    figures = answer.figures
+    if as_json:
+        found: dict[str, Any] = asdict(figures) | {
+            "text": text,
+            "tokens": answer.tokens.tolist(),
+            "tokens_per_second": figures.tokens_per_second,
+            "hit_ratio": figures.hit_ratio,
+            "budget_bytes": runtime.shelf.budget_bytes,
+            "cycle_bytes": runtime.cycle_bytes,
+            "experts_bytes": runtime.model.bytes,
+        }
+        typer.echo(json.dumps(found))
+        return
+    console.print(escape(text), soft_wrap=True)
+    said = f"{figures.tokens_per_second:.1f} tokens a second, {figures.new_tokens} in {figures.seconds:.2f} s"
+    if figures.hit_ratio is not None:
+        reads = ", ".join(f"{tier} {count}" for tier, count in figures.reads.items())
+        said += (
+            f"; hit ratio {figures.hit_ratio:.2f} ({reads}), {figures.bytes_read / MIB:.1f} MiB read, waited"
+            f" {figures.waited_seconds:.2f} s, fetched ahead {figures.useful} useful, {figures.useless} useless"
+        )
+    console.print(f"[dim]{said}[/]", soft_wrap=True)
+    if runtime.short_of_cycle is not None:
+        budget, cycle = (f"{size / MIB:.1f} MiB" for size in runtime.short_of_cycle)
+        console.print(f"[dim]The budget of {budget} is below the {cycle} that one token uses.[/]", soft_wrap=True)
+
+
+def _row(experts: ExpertStore, model: ExpertModel) -> dict[str, Any]:
+    tiers = [entry.tier for entry in experts.entries(model.name)]
+    return asdict(model) | {"tiers": {tier.value: tiers.count(tier) for tier in Tier if tier in tiers}}
+
+
+def _opened(settings: Settings) -> TieredStore:
+    if not settings.store_directory.is_dir():
+        remedy = "`aura experts put DIRECTORY` makes it."
+        raise StorageError("There is no store yet", path=str(settings.store_directory), remedy=remedy)
+    return open_configured_store(settings)
+
+
+def _bytes(text: str) -> int:
+    try:
+        size = int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError as error:
+        raise OffloadError(f"--budget is {text!r}; it is a number of bytes such as 512MiB") from error
+    if size < 0:
+        raise OffloadError(f"--budget is {text!r}; it is zero bytes or more")
+    return size
