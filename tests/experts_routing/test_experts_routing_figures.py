@@ -1,0 +1,146 @@
+"""The figures of a routing against their definitions, written out."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from aura.experts.routing.figures import (
+    coefficient_of_variation,
+    contingency,
+    dead_experts,
+    jain,
+    max_over_mean,
+    mutual_information,
+    normalised_entropy,
+    overlap,
+    shared_information,
+    vocabulary_specialisation,
+)
+
+loads = arrays(np.int64, st.integers(2, 12), elements=st.integers(0, 10**6)).filter(lambda load: load.sum() > 0)
+tables = arrays(np.int64, st.tuples(st.integers(1, 5), st.integers(1, 5)), elements=st.integers(0, 50))
+
+
+def test_four_experts_by_hand():
+    load = np.array([6, 2, 2, 0])
+    shares = (0.6, 0.2, 0.2)
+    assert normalised_entropy(load) == pytest.approx(-sum(p * math.log(p) for p in shares) / math.log(4))
+    assert max_over_mean(load) == pytest.approx(6 / 2.5)
+    assert coefficient_of_variation(load) == pytest.approx(math.sqrt((3.5**2 + 2 * 0.5**2 + 2.5**2) / 4) / 2.5)
+    assert jain(load) == pytest.approx(10**2 / (4 * (36 + 4 + 4)))
+    assert dead_experts(load) == 1
+    assert dead_experts(np.array([97, 3, 100, 200])) == 1, "3 of 400 is below a tenth of 100"
+    assert dead_experts(np.array([90, 10, 100, 200])) == 0, "10 of 400 is a tenth of 100"
+
+
+@given(loads)
+def test_all_figures_agree_on_the_best_and_the_worst(load):
+    even, alone = np.full_like(load, 7), np.zeros_like(load)
+    alone[0] = 5
+    experts = len(load)
+    assert normalised_entropy(even) == pytest.approx(1)
+    assert jain(even) == max_over_mean(even) == pytest.approx(1)
+    assert coefficient_of_variation(even) == 0
+    assert normalised_entropy(alone) == 0
+    assert jain(alone) == pytest.approx(1 / experts)
+    assert max_over_mean(alone) == experts
+    assert coefficient_of_variation(alone) == pytest.approx(math.sqrt(experts - 1))
+    assert -1e-9 <= normalised_entropy(load) <= 1 + 1e-9
+    assert 1 / experts - 1e-9 <= jain(load) <= 1 + 1e-9
+    assert 1 <= max_over_mean(load) <= experts
+    # Jain's index is a function of the coefficient of variation.
+    assert jain(load) == pytest.approx(1 / (1 + coefficient_of_variation(load) ** 2))
+
+
+@given(tables)
+def test_mutual_information_is_the_sum_over_the_joint_distribution(counts):
+    total = counts.sum()
+    expected = 0.0
+    for row, column in product(*map(range, counts.shape)):
+        if counts[row, column]:
+            joint = counts[row, column] / total
+            expected += joint * math.log2(joint / (counts[row].sum() / total * counts[:, column].sum() / total))
+    assert mutual_information(counts) == pytest.approx(expected, abs=1e-9)
+    assert mutual_information(counts.T) == pytest.approx(mutual_information(counts), abs=1e-9)
+
+
+def test_independent_rows_tell_nothing_and_equal_ones_everything():
+    assert mutual_information(np.outer([1, 2, 3], [4, 5])) == pytest.approx(0)
+    assert mutual_information(np.diag([2, 2, 4])) == pytest.approx(1.5)
+    assert mutual_information(np.zeros((2, 2), np.int64)) == 0
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 10))
+def test_contingency_sums_the_rows_of_each_group(groups, seed):
+    counts = np.random.default_rng(seed).integers(0, 9, (len(groups), 5))
+    summed = contingency(np.array(groups), counts, 4)
+    for group in range(4):
+        assert summed[group].tolist() == [
+            sum(counts[row][column] for row, of in enumerate(groups) if of == group) for column in range(5)
+        ]
+
+
+def test_groups_that_decide_the_expert_are_told_from_groups_that_do_not():
+    rng = np.random.default_rng(0)
+    groups = np.repeat([0, 1], 50)
+    decided = np.where(groups[:, None] == np.array([0, 1]), 40, 0)
+    free = rng.multinomial(40, [0.5, 0.5], 100)
+    of_groups, of_nothing = shared_information(groups, np.hstack([decided, free]), [slice(0, 2), slice(2, 4)], seed=1)
+    assert of_groups.value == pytest.approx(1)
+    assert of_groups.shuffled_mean <= of_groups.shuffled_max < 0.2
+    assert of_nothing.value <= of_nothing.shuffled_max
+    again = shared_information(groups, np.hstack([decided, free]), [slice(0, 2), slice(2, 4)], seed=1)
+    assert again == [of_groups, of_nothing]
+
+
+def test_tokens_of_one_item_are_not_taken_for_independent():
+    # Twenty items, each with an expert of its own whim, in two groups that mean nothing: by chance the groups differ a
+    # little. Dealing out the 2000 tokens one by one would call that a finding.
+    rng = np.random.default_rng(5)
+    counts = np.zeros((20, 4), np.int64)
+    counts[np.arange(20), rng.integers(0, 4, 20)] = 100
+    groups = np.arange(20) % 2
+    (figure,) = shared_information(groups, counts, [slice(0, 4)], seed=0)
+    tokens = np.repeat(groups, 100)
+    chosen = np.repeat(counts.argmax(axis=1), 100)
+    one_by_one = max(
+        mutual_information(np.histogram2d(rng.permutation(tokens), chosen, bins=(2, 4))[0]) for _ in range(20)
+    )
+    assert one_by_one < figure.value <= figure.shuffled_max
+
+
+def test_items_without_a_group_are_left_out():
+    counts = np.array([[3, 0], [0, 3], [50, 50]])
+    (figure,) = shared_information(np.array([0, 1, -1]), counts, [slice(0, 2)], seed=0)
+    assert figure.value == pytest.approx(1)
+    (nothing,) = shared_information(np.array([-1, -1, -1]), counts, [slice(0, 2)], seed=0)
+    assert (nothing.value, nothing.shuffled_max) == (0, 0)
+
+
+def test_vocabulary_specialisation_by_hand():
+    counts = np.array([[9, 1, 0], [5, 5, 0], [0, 1, 0], [2, 2, 16]])
+    ids, figure = vocabulary_specialisation(counts, least=10, seed=0)
+    assert ids == 3
+    assert figure.value == pytest.approx((0.9 + 0.5 + 0.8) / 3)
+    assert figure.shuffled_mean <= figure.shuffled_max < figure.value
+    assert vocabulary_specialisation(counts, least=21, seed=0) is None
+
+
+def test_a_vocabulary_that_decides_nothing_looks_like_its_shuffles():
+    counts = np.random.default_rng(2).multinomial(60, [0.5, 0.3, 0.2], 200)
+    _, figure = vocabulary_specialisation(counts, least=10, seed=0)
+    assert figure.value == pytest.approx(figure.shuffled_mean, abs=0.02)
+    assert figure.value > 0.5, "few occurrences look special by chance, which is why the shuffles stand beside it"
+
+
+@given(st.integers(1, 6), st.integers(1, 4), st.integers(0, 99))
+def test_overlap_counts_the_experts_that_both_name(tokens, k, seed):
+    rng = np.random.default_rng(seed)
+    first, second = (np.array([rng.permutation(6)[:k] for _ in range(tokens)]) for _ in range(2))
+    assert overlap(first, second) == sum(len(set(a) & set(b)) for a, b in zip(first, second, strict=True))
+    assert overlap(first, first[:, ::-1]) == tokens * k
