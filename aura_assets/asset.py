@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import dagster as dg
 
@@ -36,11 +36,13 @@ def aura_asset(
     kinds: set[str],
     checks: Sequence[ValueCheck],
     partitioned: bool = True,
+    partitions: dg.PartitionsDefinition = sources,
     settings: Sequence[str] = (),
     deps: Sequence[str] = (),
     reusable: bool = False,
     wants_gpu: bool = False,
     automation: dg.AutomationCondition | None = None,
+    automatic: bool = True,
     code_version: str = "1",
     kept: bool = False,
 ) -> Callable[[Body], dg.AssetsDefinition]:
@@ -50,13 +52,16 @@ def aura_asset(
         group: Group in the UI.
         kinds: Labels in the UI, at most three.
         checks: At least one check that guards the meaning of the value.
-        partitioned: One partition per corpus source, or a single value.
+        partitioned: Whether there are partitions, or a single value. An input without partitions is read by each
+            partition; an input with partitions that a single value reads is annotated `Mapping[str, Type]`.
+        partitions: How it is cut; by default one partition per corpus source.
         settings: Sections of the settings that the value depends on.
         deps: Upstream assets that are not inputs of the function.
         reusable: The value follows from the inputs, the settings and the code alone, so that an equal one is reused.
         wants_gpu: The step waits for the GPU pool and carries the GPU tags.
         automation: When it is computed without being asked; by default when an input's content changes, and never if it
             has none.
+        automatic: Whether it is computed without being asked at all.
         code_version: To be raised when the same inputs give another value.
         kept: The value tells what was, and stays when an input is skipped and what was made of it is withdrawn.
     """
@@ -67,7 +72,7 @@ def aura_asset(
             name=body.__name__,
             group=group,
             checks=tuple(checks),
-            inputs=tuple(name for name, p in signature.parameters.items() if hasattr(p.annotation, "from_parts")),
+            inputs=tuple(name for name, p in signature.parameters.items() if _is_value(p.annotation)),
             settings=tuple(settings),
             code_version=code_version,
             reusable=reusable,
@@ -94,8 +99,8 @@ def aura_asset(
                     kinds=kinds,
                     description=inspect.getdoc(body),
                     code_version=code_version,
-                    automation_condition=automation or (on_changed_input() if design.inputs else None),
-                    freshness_policy=FRESH_FOR_A_DAY if not (design.inputs and partitioned) else None,
+                    automation_condition=automation or (on_changed_input() if design.inputs and automatic else None),
+                    freshness_policy=FRESH_FOR_A_DAY if automatic and not (design.inputs and partitioned) else None,
                     metadata={SETTINGS: list(settings)},
                 )
             },
@@ -106,9 +111,14 @@ def aura_asset(
             # The step may leave its output out, and may evaluate its checks alone.
             can_subset=True,
             deps=list(deps),
-            partitions_def=sources if partitioned else None,
+            partitions_def=partitions if partitioned else None,
             op_tags=GPU_TAGS if wants_gpu else None,
             pool=GPU_POOL if wants_gpu else None,
         )(compute)
 
     return decorate
+
+
+def _is_value(annotation: object) -> bool:
+    """Whether a parameter takes what is published: one value, or several by their partitions."""
+    return any(hasattr(each, "from_parts") for each in (annotation, *get_args(annotation)[1:]))

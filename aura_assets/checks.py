@@ -9,6 +9,14 @@ from aura.corpus.checks import identifiers_match_texts, most_items_usable
 from aura.embeddings.checks import no_collapse, not_one_point, unit_norms
 from aura.embeddings.joint.checks import better_than_chance, understands_strangers
 from aura.experts.checks import better_than_majority, no_dead_expert, shares_sum_to_one
+from aura.experts.language.checks import (
+    all_seeds_are_done,
+    better_at_equal_steps,
+    better_than_no_model,
+    enough_tokens,
+    no_expert_is_dead,
+    tokens_stand_for_every_byte,
+)
 from aura.search.checks import finds_neighbours, finds_themselves
 from aura.tiers.planning.checks import as_predicted, costs_are_sound, not_slower, within_capacity
 from aura.topology.checks import births_before_deaths, finite_h1
@@ -105,6 +113,26 @@ EXPERT_MODEL = (
 ROUTING_TABLE = (
     ValueCheck("shares_sum_to_one", "The experts' shares sum to one, as do each label's.", shares_sum_to_one),
     ValueCheck("no_dead_expert", "Every expert gets tokens.", no_dead_expert, blocking=False),
+)
+
+LANGUAGE_TEXT = (ValueCheck("whole", "The tokens stand for every byte of the text.", tokens_stand_for_every_byte),)
+
+LANGUAGE_MODELS = (
+    ValueCheck("better_than_no_model", "Both models need fewer than eight bits for a byte.", better_than_no_model),
+    ValueCheck(
+        "no_expert_is_dead", "Every expert gets a tenth of its fair load or more.", no_expert_is_dead, blocking=False
+    ),
+)
+
+MOE_VERSUS_DENSE = (
+    ValueCheck("all_seeds_are_done", "Three seeds were trained.", all_seeds_are_done),
+    ValueCheck("enough_tokens", "The trainings are long enough to prove anything.", enough_tokens, blocking=False),
+    ValueCheck(
+        "better_at_equal_steps",
+        "After the same steps the model with experts needs fewer bits, and the interval is apart from zero.",
+        better_at_equal_steps,
+        blocking=False,
+    ),
 )
 
 TIER_PROFILE = (

@@ -18,6 +18,11 @@ INPUT = "input "
 """What a key of the provenance begins with that names an input; its value is the version that was read."""
 
 
+def input_key(name: str, partition: str | None = None) -> str:
+    """Key of the provenance for an input, or for one partition of an input of which several are read."""
+    return INPUT + (name if partition is None else f"{name}[{partition}]")
+
+
 @dataclass(frozen=True)
 class Publication:
     """A value that passed its checks.
@@ -50,7 +55,7 @@ class CatalogIOManager(dg.IOManager):
             published = Catalog(self.store).publish(
                 context.asset_key.to_user_string(),
                 obj.draft,
-                partition=context.partition_key if context.has_partition_key else None,
+                partition=context.asset_partition_key if context.has_asset_partitions else None,
                 provenance={**obj.provenance, **self._versions_read(obj.provenance)},
             )
         except Exception:
@@ -67,12 +72,21 @@ class CatalogIOManager(dg.IOManager):
         )
 
     def load_input(self, context: dg.InputContext) -> object:
-        """Load what is published; an error says what exists and how to make the missing value."""
+        """Load what is published; an error says what exists and how to make the missing value.
+
+        Of an input with several partitions those that are published, by their names, at least one.
+        """
         name = context.asset_key.to_user_string()
-        value, published = Catalog(self.store).load_published(
-            name, context.partition_key if context.has_partition_key else None
-        )
-        self._loaded[INPUT + name] = published.version
+        partitions = context.asset_partition_keys if context.has_asset_partitions else (None,)
+        if len(partitions) == 1:
+            return self._load(name, partitions[0], input_key(name))
+        catalog = Catalog(self.store)
+        there = [partition for partition in partitions if catalog.find(name, partition)] or partitions[:1]
+        return {partition: self._load(name, partition, input_key(name, partition)) for partition in there}
+
+    def _load(self, name: str, partition: str | None, key: str) -> object:
+        value, published = Catalog(self.store).load_published(name, partition)
+        self._loaded[key] = published.version
         return value
 
     def _versions_read(self, provenance: Mapping[str, str]) -> Mapping[str, str]:

@@ -35,6 +35,12 @@ placement = dg.define_asset_job(
     description="Place the objects anew with the costs that were measured last.",
 )
 
+language_models = dg.define_asset_job(
+    "language_models",
+    selection=dg.AssetSelection.groups("language"),
+    description="Train a language model with experts and its dense twin of one seed; compare once all seeds are there.",
+)
+
 
 @dg.schedule(
     job=listing,

@@ -27,7 +27,7 @@ from aura.tiers.catalog import Catalog
 from aura.tiers.published import DAMAGE, Draft, Published
 from aura.tiers.store import TieredStore
 from aura.tiers.values import StoredValue
-from aura_assets.io_managers import INPUT, Publication
+from aura_assets.io_managers import Publication, input_key
 from aura_assets.metadata import cost_metadata, figure
 from resources.instruments import Instruments
 from resources.lineage import Lineage
@@ -37,6 +37,9 @@ ROWS = "rows"
 
 KEPT = "kept"
 """Key of the provenance of values that stay when what they were made from is withdrawn."""
+
+MISSING = "missing"
+"""What the provenance says of an input, or of a partition of an input, that was not published."""
 
 FORCE_TAG = "aura/force"
 """A run with this tag set to "true" recomputes what could be reused."""
@@ -137,7 +140,8 @@ class Step:
         self.settings = surroundings.settings
         self.instruments = surroundings.instruments
         self.lineage = surroundings.lineage
-        self.partition = context.partition_key if context.has_partition_key else None
+        # A run of a partition may hold steps of assets that have none.
+        self.partition = context.partition_key if context.assets_def.partitions_def else None
         self.title = design.name if self.partition is None else f"{design.name}[{self.partition}]"
         self.catalog = Catalog(surroundings.store)
 
@@ -175,12 +179,23 @@ class Step:
             "code_version": self.design.code_version,
             "settings": self.settings.digest(self.design.settings),
         }
-        for name in self.design.inputs:
-            found = self.catalog.find(name, self.partition)
-            provenance[INPUT + name] = found.version if found else "missing"
+        for key, name, partition in self._inputs():
+            found = self.catalog.find(name, partition)
+            provenance[key] = found.version if found else MISSING
         if self.design.kept:
             provenance[KEPT] = "true"
         return provenance
+
+    def _inputs(self) -> Iterator[tuple[str, str, str | None]]:
+        """Key of the provenance, name and partition of everything that is read."""
+        step = self.context.get_step_execution_context()
+        for name in self.design.inputs:
+            if not step.has_asset_partitions_for_input(name):
+                yield input_key(name), name, None
+                continue
+            partitions = self.context.asset_partition_keys_for_input(name)
+            for partition in partitions:
+                yield input_key(name, partition if len(partitions) > 1 else None), name, partition
 
     def _reusable(self, published: Published, provenance: Mapping[str, str]) -> bool:
         forced = self.context.run.tags.get(FORCE_TAG) == "true"
@@ -291,9 +306,9 @@ class Step:
     def _tell_lineage(self, outcome: _Outcome, published: Published) -> None:
         version = Version(published.name, published.partition, published.version)
         inputs = [
-            Version(name.removeprefix(INPUT), self.partition, read)
-            for name, read in published.provenance.items()
-            if name.startswith(INPUT)
+            Version(name, partition, published.provenance[key])
+            for key, name, partition in self._inputs()
+            if published.provenance[key] != MISSING
         ]
         energy = outcome.cost.energy
         cost = {"wall_seconds": outcome.cost.wall_seconds, "cpu_seconds": outcome.cost.cpu_seconds}
@@ -318,15 +333,16 @@ class Step:
         self.context.log_event(
             dg.AssetObservation(self.design.name, partition=self.partition, metadata={"status": f"skipped: {reason}"})
         )
-        self._withdraw(self.design.name)
+        self._withdraw(self.design.name, self.partition)
 
-    def _withdraw(self, name: str) -> None:
-        """Take back a value and everything that was made from it in this partition, but for what is kept."""
+    def _withdraw(self, name: str, partition: str | None) -> None:
+        """Take back a value and everything that was made from it, but for what is kept."""
         for published in self.catalog.published():
-            made_from_it = published.partition == self.partition and INPUT + name in published.provenance
-            if made_from_it and KEPT not in published.provenance:
-                self._withdraw(published.name)
-        self.catalog.withdraw(name, self.partition)
+            of_this = partition in (None, published.partition) and input_key(name) in published.provenance
+            of_several = published.provenance.get(input_key(name, partition), MISSING) != MISSING
+            if (of_this or of_several) and KEPT not in published.provenance:
+                self._withdraw(published.name, published.partition)
+        self.catalog.withdraw(name, partition)
 
     def _check_event(self, check: ValueCheck, result: CheckResult) -> dg.AssetCheckResult:
         return dg.AssetCheckResult(

@@ -8,11 +8,9 @@ import numpy as np
 
 from aura.experts.language.comparison import MoeVersusDense
 from aura.experts.language.models import LanguageModels
+from aura.experts.language.presets import SEEDS
 from aura.experts.language.tokens import LanguageText
 from aura.measure.checks import CheckResult
-
-SEEDS = ("0", "1", "2")
-"""The seeds of a comparison: fewer give no interval worth the name."""
 
 
 def tokens_stand_for_every_byte(text: LanguageText) -> CheckResult:
@@ -63,7 +61,7 @@ def no_expert_is_dead(models: LanguageModels) -> CheckResult:
 def all_seeds_are_done(comparison: MoeVersusDense) -> CheckResult:
     """Three seeds were trained."""
     done = [str(card.config.seed) for card in comparison.cards]
-    missing = [seed for seed in SEEDS if seed not in done]
+    missing = [seed for seed in map(str, SEEDS) if seed not in done]
     return CheckResult(
         passed=not missing,
         figures={"seeds": float(len(done))},

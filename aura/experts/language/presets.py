@@ -17,6 +17,9 @@ LEAST_TOKENS = 4_000_000
 """With .3 million tokens a mixture of experts trains worse than its twin, since each expert sees few of them; it takes
 a few million until the sign is that of a long training."""
 
+SEEDS = (0, 1, 2)
+"""The seeds of a comparison: fewer give no interval worth the name."""
+
 
 @dataclass(frozen=True)
 class LanguageConfig:
@@ -60,20 +63,20 @@ class LanguageConfig:
     hidden: int = 256
     experts: int = 32
     experts_per_token: int = 2
-    balancing: Literal["loss", "bias"] = "loss"
+    balancing: Literal["loss", "bias"] = "bias"
     load_balance_weight: float = 0.01
     z_loss_weight: float = 0.001
     bias_rate: float = 0.001
     sequence: int = 128
     batch: int = 32
-    steps: int = 1500
+    steps: int = 1000
     learning_rate: float = 3e-3
     router_rate: float = 1.0
-    warmup_steps: int = 20
+    warmup_steps: int = 0
     weight_decay: float = 0.1
     initial_scale: float = 0.02
-    evaluate_every: int = 75
-    held_out_sequences: int = 100
+    evaluate_every: int = 100
+    held_out_sequences: int = 64
     seed: int = 0
     threads: int = 1
     device: Literal["cpu", "cuda"] = "cpu"
@@ -117,6 +120,10 @@ class LanguageConfig:
             f"{self.tokens:,} tokens prove nothing: below about {LEAST_TOKENS:,} each expert has seen too few, and the "
             "dense twin is ahead whatever a longer training would show"
         )
+
+    def with_sizes(self, **sizes: int | None) -> LanguageConfig:
+        """The same with other values where one is given; raises ValueError for one that is out of its range."""
+        return replace(self, **{name: size for name, size in sizes.items() if size is not None})  # type: ignore[arg-type]
 
     def with_seed(self, seed: int) -> LanguageConfig:
         """The same with another seed."""
