@@ -13,9 +13,8 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
-from app import markup
 from aura.events.errors import EventError
-from aura.overview import units
+from aura.overview import markup, units
 from aura.overview.costs import ERRORS as COST_ERRORS
 from aura.overview.costs import CostBook, CostView
 from aura.overview.event_log import EventView, TopicFigures

@@ -1,7 +1,8 @@
 """The dashboard: `streamlit run app/main.py`.
 
-Belongs here: which pages there are. Does not: their content (`views`), what they share (`frame`), their look (`markup`,
-`charts`, `style.css`), reading (`aura.overview`). The pages look on: they own no store and hold no definitions.
+Belongs here: which pages there are. Does not: their content (`views`), what they share (`frame`), their charts
+(`charts`), reading and the look of figures (`aura.overview`). The pages look on: they own no store and hold no
+definitions.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import markup
 from app.frame import Frame, draw_head
 from app.views import events, overview, search, system, tiers, topology
+from aura.overview import markup
 from aura.settings import SettingsError, load_settings
 
 HERE = Path(__file__).parent
@@ -24,7 +25,7 @@ VIEWS = (overview, search, topology, tiers, events, system)
 def main() -> None:
     """Draw the page that the address names."""
     st.set_page_config(page_title="AURA", page_icon=str(HERE / "icon.svg"), layout="wide")
-    st.html(HERE / "style.css")
+    st.html(markup.STYLE)
     try:
         settings = load_settings()
     except SettingsError as error:

@@ -6,7 +6,6 @@ import json
 
 import streamlit as st
 
-from app import markup
 from app.actions import confirm
 from app.frame import EVENTS_EVERY_SECONDS, Frame, as_of, clock, draw_absence
 from aura.events.errors import EventError
@@ -14,6 +13,7 @@ from aura.events.event import new_event
 from aura.events.opening import open_event_log
 from aura.events.schemas import packaged_schemas
 from aura.events.topics import DEAD, TOPICS
+from aura.overview import markup
 from aura.overview.event_log import TailRecord
 
 TITLE = "Events"

@@ -7,13 +7,13 @@ from itertools import groupby
 
 import streamlit as st
 
-from app import markup
 from app.actions import confirm
 from app.charts import cost_chart, figures_of
 from app.frame import ASSETS_EVERY_SECONDS, EVENTS_EVERY_SECONDS, Frame, as_of, draw_absence
 from aura.corpus.errors import CorpusError
 from aura.corpus.registry import SourceRegistry
 from aura.events.errors import EventError
+from aura.overview import markup
 from aura.overview.assets import AssetRow, asset_rows
 from aura.overview.costs import CostBook
 from aura.overview.dagster_api import materialize

@@ -6,11 +6,11 @@ from datetime import datetime
 
 import streamlit as st
 
-from app import markup
 from app.frame import PICTURES_EVERY_SECONDS, Frame, draw_absence, made_at
 from app.pick import picked_partition
 from aura.corpus.manifest import CorpusManifest
 from aura.embeddings.errors import EmbeddingError
+from aura.overview import markup
 from aura.search.errors import SearchError
 from aura.search.finding import Found, find_published
 from aura.search.places import WITHIN, Within

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from app import markup
 from app.charts import load_charts
 from app.frame import SERVICES_EVERY_SECONDS, Frame, as_of, draw_absence
+from aura.overview import markup
 
 TITLE = "System"
 SUBTITLE = "the services, and the load of this machine"

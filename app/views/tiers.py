@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import markup
 from app.actions import confirm
 from app.charts import tier_charts
 from app.frame import PICTURES_EVERY_SECONDS, TIERS_EVERY_SECONDS, Frame, as_of, draw_absence, draw_pictures
+from aura.overview import markup
 from aura.overview.replays import LIMIT, Replayed, own_trace, replayed, uploaded_trace
 from aura.overview.stored import RECENT_SECONDS
 

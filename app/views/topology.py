@@ -6,11 +6,11 @@ from datetime import datetime
 
 import streamlit as st
 
-from app import markup
 from app.frame import PICTURES_EVERY_SECONDS, Frame, draw_absence, draw_pictures, made_at
 from app.pick import picked_partition
 from aura.corpus.manifest import CorpusManifest
 from aura.embeddings.table import EmbeddingTable
+from aura.overview import markup
 from aura.topology.cycles import RepresentativeCycles
 from aura.topology.diagrams import PersistenceDiagrams
 from aura.topology.drift.report import DriftReport, Verdict

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -196,6 +196,12 @@ class StoreView:
 def _continues(before: Mapping[Tier, TierState], now: Mapping[Tier, TierState]) -> bool:
     """Whether the counters are the same owner's: the same tiers, none counted back."""
     return before.keys() == now.keys() and all(before[tier].gets <= now[tier].gets for tier in now)
+
+
+def stored_values(store: TieredStore, published: Iterable[Published]) -> tuple[StoredValue, ...]:
+    """The published values with the tiers of their blocks."""
+    blocks = {entry.key: entry for entry in store.entries(VALUES)}
+    return tuple(_stored(each, blocks) for each in published)
 
 
 def _rates(before: TierSample, after: TierSample) -> TierRates:

@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app import markup
 from app.charts import cost_chart, figures_of
 from aura.measure.history import MaterializationCost
-from aura.overview import units
+from aura.overview import markup, units
 from aura.overview.assets import FRESH_FOR, Freshness, asset_rows
 from aura.overview.costs import CostBook
 from aura.overview.stored import StoredValue

@@ -1,6 +1,6 @@
-"""The page's figures as HTML.
+"""Figures as HTML, for the dashboard and the report.
 
-Belongs here: text that is escaped, classes that `style.css` gives their look. Does not: Streamlit, reading anything.
+Belongs here: text that is escaped, classes that `style.css` gives their look. Does not: pages, reading anything.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
+from pathlib import Path
 from urllib.parse import quote
 
 from aura.measure.history import MaterializationCost
@@ -25,6 +26,9 @@ from aura.tiers.records import Tier
 
 Cell = tuple[str, str]
 """Heading and HTML."""
+
+STYLE = Path(__file__).with_name("style.css")
+"""The look of it all."""
 
 DETAILS = 400
 """Characters of an alert's data."""

@@ -1,0 +1,93 @@
+"""What the assets cost, as pictures.
+
+Belongs here: PNG bytes of costs by asset and over time. Does not: reading costs.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aura.measure.history import MaterializationCost
+from aura.overview.assets import AssetRow, outcome
+from aura.overview.costs import CostBook
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ACCENT, MUTED = "#4453c4", "#94a3b8"
+COLUMNS = 4
+DPI = 90
+
+
+def plot_latest(rows: Iterable[AssetRow]) -> bytes | None:
+    """Wall and CPU seconds of what was computed last, one pair of bars an asset and partition.
+
+    Returns:
+        A PNG; None where nothing was computed.
+    """
+    costs = [row.computed for row in rows if row.computed is not None]
+    if not costs:
+        return None
+    figure = _figure(8.0, 0.8 + 0.32 * len(costs))
+    axes = figure.subplots()
+    places = range(len(costs))
+    names = [cost.asset if cost.partition is None else f"{cost.asset} [{cost.partition}]" for cost in costs]
+    axes.barh([place - 0.2 for place in places], [cost.wall_seconds for cost in costs], 0.4, color=ACCENT, label="wall")
+    axes.barh([place + 0.2 for place in places], [cost.cpu_seconds for cost in costs], 0.4, color=MUTED, label="CPU")
+    axes.set_yticks(list(places), names, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds of the last computation")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def plot_over_time(book: CostBook) -> bytes | None:
+    """CPU seconds of each asset's computations over time, a small panel each; reused values are left out.
+
+    Returns:
+        A PNG; None where nothing was computed.
+    """
+    series = {asset: [run for run in runs if outcome(run) == "made"] for asset, runs in book.series.items()}
+    series = {asset: runs for asset, runs in series.items() if runs}
+    if not series:
+        return None
+    lines = -(-len(series) // COLUMNS)
+    figure = _figure(2.6 * COLUMNS, 1.5 * lines)
+    panels = figure.subplots(lines, COLUMNS, squeeze=False).ravel()
+    for axes, (asset, runs) in zip(panels, series.items(), strict=False):
+        _draw_series(axes, asset, runs)
+    for axes in panels[len(series) :]:
+        axes.set_visible(False)
+    return _png(figure)
+
+
+def _draw_series(axes: Axes, asset: str, runs: list[MaterializationCost]) -> None:
+    for partition in dict.fromkeys(run.partition for run in runs):
+        chosen = [run for run in runs if run.partition == partition]
+        moments = np.array([run.started_at.replace(tzinfo=None) for run in chosen], dtype="datetime64[us]")
+        axes.plot(moments, [run.cpu_seconds for run in chosen], "o-", markersize=3)
+    axes.set_ylim(bottom=0)
+    axes.set_title(f"{asset}, CPU s", fontsize=8, loc="left")
+    ends = sorted({runs[0].started_at, runs[-1].started_at})
+    labels = [f"{end:%d %b %H:%M}" for end in ends]
+    axes.set_xticks(np.array([end.replace(tzinfo=None) for end in ends], dtype="datetime64[us]"), labels)
+    axes.tick_params(labelsize=6)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=DPI, layout="tight")
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

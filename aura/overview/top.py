@@ -1,0 +1,169 @@
+"""`aura top`: machine, tiers, events and assets, live in the whole terminal.
+
+Belongs here: the screen, its keys, when it is drawn. Does not: reading (`stored`, `costs`, `event_log`, `machine`),
+text (`panels`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar
+
+from rich.console import RenderableType
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widgets import Footer, Static
+
+from aura.corpus.errors import CorpusError
+from aura.corpus.registry import SourceRegistry
+from aura.events.errors import EventError
+from aura.overview.assets import AssetRow, asset_rows
+from aura.overview.costs import ERRORS as COST_ERRORS
+from aura.overview.costs import CostBook, CostView
+from aura.overview.event_log import EventView, TopicFigures
+from aura.overview.machine import MachineView
+from aura.overview.panels import assets_panel, events_panel, machine_panel, tiers_panel
+from aura.overview.readings import Reader, Reading
+from aura.overview.stored import StoredValue, StoreView, TierFigures
+from aura.settings import Settings
+from aura.tiers.errors import StoreError
+from aura.tiers.published import CatalogError
+
+OWNER_SECONDS = 5.0
+SLOW_SECONDS = 5.0
+"""Events and assets are read no more often than this."""
+
+FASTEST, SLOWEST = 0.25, 60.0
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the screen reads."""
+
+    machine: MachineView
+    tiers: Reader[tuple[TierFigures, ...]]
+    values: Reader[tuple[StoredValue, ...]]
+    topics: Reader[tuple[TopicFigures, ...]]
+    costs: Reader[CostBook]
+    partitions: Callable[[], list[str]]
+
+    @classmethod
+    def of(cls, settings: Settings) -> Sources:
+        """The sources of a project; nothing is opened yet."""
+        store = StoreView(settings.store_directory, OWNER_SECONDS)
+        events = EventView(settings)
+        costs = CostView(settings.tracking_uri, settings.measure.mlflow_experiment)
+        registry = SourceRegistry(settings.sources_file)
+
+        def partitions() -> list[str]:
+            try:
+                return [spec.name for spec in registry.specs()]
+            except CorpusError:
+                return []
+
+        return cls(
+            machine=MachineView(),
+            tiers=Reader(store.tiers, (StoreError,)),
+            values=Reader(store.values, (StoreError, CatalogError)),
+            topics=Reader(events.topics, (EventError,)),
+            costs=Reader(costs.book, COST_ERRORS),
+            partitions=partitions,
+        )
+
+    def assets(self, patience_seconds: float) -> list[AssetRow]:
+        """One row per asset and partition."""
+        costs = self.costs.latest(max_age_seconds=SLOW_SECONDS, patience_seconds=patience_seconds)
+        values = self.values.latest(max_age_seconds=SLOW_SECONDS, patience_seconds=patience_seconds)
+        return asset_rows(costs.value or CostBook({}), values.value or (), self.partitions())
+
+
+class Top(App[None]):
+    """The screen."""
+
+    CSS = """
+    Static { padding: 0 1; height: auto; }
+    .title { text-style: bold; color: $accent; margin-top: 1; }
+    #head { color: $text-muted; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "quit"),
+        Binding("p", "pause", "pause"),
+        Binding("plus,equals_sign", "pace(0.5)", "faster", key_display="+"),
+        Binding("minus", "pace(2)", "slower", key_display="-"),
+    ]
+    ENABLE_COMMAND_PALETTE = False
+
+    def __init__(self, sources: Sources, home: str, *, interval: float, window: timedelta) -> None:
+        """Draw every so many seconds; lines over time reach back as far as the window."""
+        super().__init__()
+        self._sources = sources
+        self._home = home
+        self._interval = interval
+        self._window = window
+        self._paused = False
+        self._drawn: dict[str, object] = {}
+
+    def compose(self) -> ComposeResult:
+        """The panels from top to bottom."""
+        yield Static(id="head")
+        with VerticalScroll():
+            for name in ("machine", "tiers", "events", "assets"):
+                yield Static(name, classes="title")
+                yield Static("...", id=name)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Begin."""
+        self.animation_level = "none"
+        self._timer = self.set_interval(self._interval, self._draw)
+        self._draw()
+
+    def action_pause(self) -> None:
+        """Stop drawing, or go on."""
+        self._paused = not self._paused
+        self._draw_head()
+
+    def action_pace(self, factor: float) -> None:
+        """Draw more or less often."""
+        self._interval = min(SLOWEST, max(FASTEST, self._interval * factor))
+        self._timer.stop()
+        self._timer = self.set_interval(self._interval, self._draw)
+        self._draw_head()
+
+    def _draw(self) -> None:
+        if self._paused:
+            return
+        self._draw_head()
+        now = datetime.now(UTC)
+        load = self._sources.machine.sample(self._interval / 2)
+        if load is not None:
+            samples = self._sources.machine.samples(self._window)
+            width = max(10, self.size.width - 45)
+            self._show("machine", load, lambda: machine_panel(load, samples, width))
+        tiers = self._sources.tiers.latest(max_age_seconds=self._interval / 2, patience_seconds=0)
+        self._show_reading("tiers", tiers, tiers_panel)
+        topics = self._sources.topics.latest(max_age_seconds=SLOW_SECONDS, patience_seconds=0)
+        self._show_reading("events", topics, lambda value: events_panel(value, now))
+        rows = self._sources.assets(0)
+        minute = now.replace(second=0, microsecond=0)
+        self._show("assets", (rows, minute), lambda: assets_panel(rows, now))
+
+    def _draw_head(self) -> None:
+        state = "paused" if self._paused else f"every {self._interval:g} s"
+        self._show("head", state, lambda: Text(f"AURA  {self._home}  {state}, window {self._window}"))
+
+    def _show_reading(self, name: str, reading: Reading[object], draw: Callable[..., RenderableType]) -> None:
+        if reading.error is not None:
+            self._show(name, reading.error, lambda: Text(str(reading.error), "yellow"))
+        elif reading.value is not None:
+            self._show(name, reading.value, lambda: draw(reading.value))
+
+    def _show(self, name: str, state: object, draw: Callable[[], RenderableType]) -> None:
+        """Draw a panel, unless it shows this already."""
+        if name not in self._drawn or self._drawn[name] != state:
+            self._drawn[name] = state
+            self.query_one(f"#{name}", Static).update(draw())

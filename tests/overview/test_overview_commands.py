@@ -1,0 +1,140 @@
+"""`aura top` and `aura report` on real homes: an empty one, and one with a store, costs and events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from typer.testing import CliRunner
+
+from aura.cli import app
+from aura.events.event import new_event
+from aura.events.opening import open_event_log
+from aura.measure.cost import Cost
+from aura.measure.energy import Energy
+from aura.measure.mlflow_recorder import MlflowRecorder
+from aura.measure.recorder import Record
+from aura.overview.top import Sources, Top
+from aura.settings import load_settings
+from aura.tiers.catalog import Catalog
+from aura.tiers.opening import open_configured_store
+from aura.topology.cycles import Cycle, CycleProvenance, RepresentativeCycles
+
+CYCLES = RepresentativeCycles(
+    (Cycle(1.0, 2.0, 3.0, exact=True, vertices=(0, 1, 2)),), CycleProvenance(points=3, metric="euclidean", bars=1)
+)
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    monkeypatch.setenv("AURA_HOME", str(tmp_path / "home"))
+    return load_settings()
+
+
+@pytest.fixture
+def used(empty):
+    """A home with a value, what it cost, and an event; its store is open in this process."""
+    now = datetime.now(UTC) - timedelta(seconds=90)
+    energy = Energy("modelled", 12.5, {"cpu": 12.5}, "25 W a core", None)
+    cost = Cost(
+        started_at=now,
+        wall_seconds=1.5,
+        cpu_seconds=0.5,
+        peak_memory_bytes=1 << 20,
+        peak_memory_method="VmHWM",
+        energy=energy,
+    )
+    record = Record(
+        subject="embedding_loops", partition="notes", run_id="run-1", group="topology", code_version="1", cost=cost,
+        figures={"rows": 1.0, "check_loops_represent_their_bars": 1.0}, tags={"outcome": "made"},
+    )  # fmt: skip
+    MlflowRecorder(empty.tracking_uri).record(record)
+    log = open_event_log(empty)
+    changed = {"source": "notes", "changed": [], "removed": []}
+    log.publish("corpus.items", [new_event("corpus.items.changed", changed, source="test", key="notes")])
+    log.close()
+    with open_configured_store(empty) as store:
+        Catalog(store).publish("embedding_loops", CYCLES, partition="notes", provenance={})
+        yield empty
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_top_prints_the_state_once_where_there_is_no_terminal(used):
+    printed = run("top")
+    assert re.search(r"processor +\d+\.\d % of \d+ cores", printed)
+    assert re.search(r"L3 RocksDB .*of the disk", printed)
+    assert re.search(r"corpus\.items +1 ", printed)
+    assert re.search(r"embedding_loops +notes +fresh +\d min ago +1\.50 s +0\.50 s +12\.5 J modelled", printed)
+
+
+def test_top_says_the_same_as_json(used):
+    state = json.loads(run("top", "--json"))
+    assert state["errors"] == {}
+    assert [tier["tier"] for tier in state["tiers"]][-1] == "L3"
+    (asset,) = (row for row in state["assets"] if row["succeeded_at"] is not None)
+    assert (asset["asset"], asset["partition"], asset["joules"], asset["energy_source"]) == (
+        "embedding_loops", "notes", 12.5, "modelled",
+    )  # fmt: skip
+    assert next(topic for topic in state["events"] if topic["name"] == "corpus.items")["records"] == 1
+
+
+def test_top_in_an_empty_home_says_the_remedies_and_makes_nothing(empty):
+    state = json.loads(run("top", "--json"))
+    assert "aura tiers serve" in state["errors"]["tiers"]
+    assert "make up" in state["errors"]["events"]
+    assert (state["tiers"], state["events"], state["assets"]) == (None, None, [])
+    assert not empty.home.exists()
+
+
+def test_the_live_screen_shows_everything_pauses_and_changes_its_pace(used):
+    sources = Sources.of(used)
+    sources.assets(patience_seconds=120)
+
+    async def look():
+        top = Top(sources, str(used.home), interval=0.25, window=timedelta(minutes=1))
+        async with top.run_test(size=(150, 50)) as pilot:
+            for _ in range(100):
+                await pilot.pause(0.1)
+                drawn = top.export_screenshot().replace("&#160;", " ")
+                if all(text in drawn for text in ("embedding_loops", "RocksDB", "corpus.items", "cores")):
+                    break
+            else:
+                pytest.fail("the panels were never complete")
+            await pilot.press("minus")
+            assert "every 0.5 s" in top.export_screenshot().replace("&#160;", " ")
+            await pilot.press("p")
+            assert "paused" in top.export_screenshot().replace("&#160;", " ")
+            await pilot.press("q")
+
+    asyncio.run(look())
+
+
+def test_the_report_is_one_file_that_loads_nothing(used, tmp_path):
+    target = tmp_path / "report.html"
+    run("report", str(target))
+    report = target.read_text()
+    assert "embedding_loops" in report
+    assert "12.5 J" in report
+    assert "modelled" in report
+    assert not re.search(r"(src|href)=[\"'](?!data:|http://127\.0\.0\.1)", report)
+    assert "<script" not in report
+    refused = CliRunner().invoke(app, ["report", str(target)])
+    assert refused.exit_code == 2
+    assert "--force" in refused.output
+    run("report", str(target), "--force")
+
+
+def test_the_report_of_an_empty_home_says_how_to_begin(empty, tmp_path):
+    run("report", str(tmp_path / "report.html"))
+    report = (tmp_path / "report.html").read_text()
+    assert "Nothing is materialized yet" in report
+    assert "make demo" in report
+    assert not empty.home.exists()
