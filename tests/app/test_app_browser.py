@@ -17,7 +17,7 @@ ARTIFACTS = Path(__file__).resolve().parents[2] / "test-artifacts"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
 SCREENS = {"desktop": (1360, 900, "light"), "phone": (400, 860, "dark")}
-PATIENCE_MS = 60_000
+PATIENCE_MS = 120_000
 ASSETS = (
     "corpus_manifest",
     "text_embeddings",
@@ -221,7 +221,7 @@ def test_without_the_owner_a_panel_has_the_remedy_and_the_rest_stays(opened, add
 @pytest.mark.parametrize("name", ["", *PAGES])
 def test_every_page_of_an_empty_project_opens(opened, empty_address, name):
     page = opened(f"{empty_address}/{name}")
-    expect(page.locator(".au-remedy").first).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator(".au-remedy, .au-c-answer .au-alarm").first).to_be_visible(timeout=PATIENCE_MS)
     page.wait_for_timeout(1000)
 
 
