@@ -12,13 +12,13 @@ from pathlib import Path
 import streamlit as st
 
 from app.frame import Frame, draw_head
-from app.views import events, overview, search, system, tiers, topology
+from app.views import events, experts, overview, search, system, tiers, topology
 from aura.overview import markup
 from aura.settings import SettingsError, load_settings
 
 HERE = Path(__file__).parent
 
-VIEWS = (overview, search, topology, tiers, events, system)
+VIEWS = (overview, search, topology, experts, tiers, events, system)
 """The pages in order; the first is the one that opens."""
 
 

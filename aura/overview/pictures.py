@@ -17,18 +17,20 @@ class Picture:
 
     Attributes:
         title: What it shows.
-        function: Where it is drawn, as "module:function"; takes the value and gives PNG bytes.
+        function: Where it is drawn, as "module:function"; gives PNG bytes.
         wanted: Whether this value has something to show there.
+        of: What of the value the function takes.
     """
 
     title: str
     function: str
     wanted: Callable[[Any], bool] = lambda _: True
+    of: Callable[[Any], Any] = lambda value: value
 
     def draw(self, value: object) -> bytes:
         """PNG bytes."""
         module, _, name = self.function.partition(":")
-        drawn: bytes = getattr(importlib.import_module(module), name)(value)
+        drawn: bytes = getattr(importlib.import_module(module), name)(self.of(value))
         return drawn
 
 
@@ -57,6 +59,29 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
     ),
     "averaged_landscapes": (
         Picture("Averaged landscapes with their bootstrap band", "aura.topology.plots:landscape_band"),
+    ),
+    "expert_model": (Picture("Training of the Switch model and its dense twin", "aura.experts.plots:plot_training"),),
+    "expert_routing_table": (
+        Picture("How evenly the experts are loaded", "aura.experts.plots:plot_expert_load"),
+        Picture("Share of each label on each expert", "aura.experts.plots:plot_label_experts"),
+        Picture(
+            "Experts that are chosen together",
+            "aura.experts.plots:plot_coactivation",
+            lambda table: table.coactivation.num_rows > 0,
+        ),
+        Picture(
+            "Where the tokens of an expert go next",
+            "aura.experts.plots:plot_transitions",
+            lambda table: table.transitions.num_rows > 0,
+        ),
+    ),
+    "request_activations": (Picture("Tokens by layer and expert", "aura.experts.plots:plot_activations"),),
+    "moe_versus_dense": (
+        Picture("Differences over the seeds", "aura.experts.language.plots:plot_differences"),
+        Picture("Learning curves", "aura.experts.language.plots:plot_curves", of=lambda comparison: comparison.cards),
+    ),
+    "language_models": (
+        Picture("Learning curves", "aura.experts.language.plots:plot_curves", of=lambda models: [models.card]),
     ),
     "embedding_drift": _DRIFT,
     "network_drift": _DRIFT,

@@ -118,6 +118,7 @@ def test_assets_with_their_costs_and_the_tiers_are_visible(opened, address, owne
 PAGES = {
     "corpus": ("Search", re.compile("text.*ok", re.DOTALL)),
     "topology": ("Drift", "Diagrams of the texts"),
+    "experts": ("Routing", re.compile("Experts against a dense twin.*language_models", re.DOTALL)),
     "tiers": ("The last placement", re.compile("objects.*gets since opened.*mean get", re.DOTALL)),
     "events": ("Latest records", re.compile("corpus.items.*alerts", re.DOTALL)),
     "system": ("Services", re.compile("store.*dagster.*nothing listens there.*Remedy", re.DOTALL)),

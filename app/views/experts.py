@@ -1,0 +1,97 @@
+"""Who is sent where, what experts specialise in, and whether they pay."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import streamlit as st
+
+from app.frame import PICTURES_EVERY_SECONDS, Frame, draw_absence, draw_pictures, made_at
+from app.pick import picked_partition
+from aura.experts.language.comparison import MoeVersusDense
+from aura.experts.routing.table import RoutingTable
+from aura.overview import markup
+
+TITLE = "Experts"
+SUBTITLE = "who is sent where, and whether it pays"
+ICON = ":material/hub:"
+
+ROUTING, COMPARISON, MODEL, REQUESTS = "expert_routing_table", "moe_versus_dense", "expert_model", "request_activations"
+COLUMNS = {
+    "layer": "layer",
+    "experts": "experts",
+    "top_k": "experts a token",
+    "tokens": "tokens",
+    "normalised_entropy": "normalised entropy of the load",
+    "max_over_mean": "busiest over mean",
+    "dead_experts": "dead experts",
+    "drop_rate": "dropped",
+    "label_bits": "bits shared with the label",
+    "label_shuffled_max_bits": "by chance at most",
+    "cluster_bits": "bits shared with the cluster",
+    "cluster_shuffled_max_bits": "by chance at most ",
+}
+"""What is shown of a layer, by its column in the routing table."""
+
+
+def draw(frame: Frame) -> None:
+    """Draw the page."""
+    frame.part(draw_routing, "routing", PICTURES_EVERY_SECONDS)
+    st.subheader("Experts against a dense twin", anchor=False)
+    frame.part(draw_comparison, "comparison", PICTURES_EVERY_SECONDS)
+    frame.part(draw_requests, "requests", PICTURES_EVERY_SECONDS)
+
+
+def draw_routing(frame: Frame) -> None:
+    """The routing of one source: figures by layer, heat maps."""
+    values = frame.values()
+    draw_absence(values, "What is published is not known", str(frame.settings.store_directory))
+    if values.value is None:
+        return
+    partition = picked_partition(values.value, (ROUTING,), "experts-source")
+    if partition is None:
+        nothing = f"Materialize `{ROUTING}`, or run `make demo`. A source without labels trains no experts."
+        st.html(markup.remedy("No routing is published yet", nothing, alarm=False))
+        return
+    shown = frame.shown(ROUTING, partition)
+    if shown is None or not isinstance(shown.value, RoutingTable):
+        return
+    figures = shown.value.figures
+    st.subheader("Routing", anchor=False)
+    st.html(markup.note(f"{figures.items:,} items, {figures.tokens:,} tokens, through {figures.model}."))
+    layers = shown.value.layers.select(list(COLUMNS)).rename_columns(list(COLUMNS.values()))
+    st.dataframe(layers.to_pandas(), hide_index=True)
+    draw_pictures(shown)
+    if any(value.name == MODEL and value.partition == partition for value in values.value):
+        draw_pictures(frame.shown(MODEL, partition))
+
+
+def draw_comparison(frame: Frame) -> None:
+    """Whether experts pay: the language model against its dense twin."""
+    values = frame.values().value or ()
+    if not any(value.name == COMPARISON for value in values):
+        st.html(markup.note("Not measured here yet: run the job `language_models` in Dagster, which takes minutes."))
+        return
+    shown = frame.shown(COMPARISON, None)
+    if shown is None or not isinstance(shown.value, MoeVersusDense):
+        return
+    comparison = shown.value
+    better = comparison.proves_nothing is None and comparison.equal_time.high < 0
+    state = "" if comparison.proves_nothing is not None else "fresh" if better else "late"
+    headline = f"{comparison.equal_steps.percent()} bits per byte at equal steps"
+    st.html(markup.verdict("Held-out text, three seeds", headline, comparison.sentence(), state))
+    draw_pictures(shown)
+    st.dataframe(comparison.table().to_pandas(), hide_index=True)
+
+
+def draw_requests(frame: Frame) -> None:
+    """What one request activated."""
+    requests = [value for value in frame.values().value or () if value.name == REQUESTS]
+    if not requests:
+        return
+    st.subheader("Requests", anchor=False)
+    partition = picked_partition(requests, (REQUESTS,), "request")
+    shown = frame.shown(REQUESTS, partition)
+    if shown is not None:
+        st.html(markup.note(made_at(datetime.fromisoformat(shown.published.created_at))))
+        draw_pictures(shown)
