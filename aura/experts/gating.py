@@ -161,8 +161,9 @@ class ExpertGate(nn.Module):
             tokens = tokens * torch.empty_like(tokens).uniform_(1 - self.jitter, 1 + self.jitter)
         precision = torch.promote_types(tokens.dtype, torch.float32)
         with torch.autocast(tokens.device.type, enabled=False):
-            logits = nn.functional.linear(tokens.to(precision), self.weight.to(precision))
-            probabilities = torch.softmax(logits, dim=1)
+            # By columns, because a softmax over few experts is quick only across tokens.
+            columns = self.weight.to(precision) @ tokens.to(precision).T
+            logits, probabilities = columns.T, torch.softmax(columns, dim=0).T
         weights, choices = self._choose(probabilities)
         kept = self._places(probabilities, choices)
         self.routing = Routing(logits, probabilities, choices, kept)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 
 import torch  # noqa: TID253 - a module of neural networks; nothing light imports it
 from torch import nn  # noqa: TID253
+
+from aura.experts.gating import expert_capacity, queue_positions
 
 INITIALISATION_SCALE = 0.1
 """The paper's reduced initialisation, a tenth of the usual scale (section 2.4)."""
@@ -52,34 +53,6 @@ class Routing:
         return self.load().clamp(max=self.capacity)
 
 
-def expert_capacity(tokens: int, experts: int, capacity_factor: float) -> int:
-    """ceil(capacity_factor * tokens / experts), the factor taken as the decimal number it was written as (eq. 3)."""
-    return math.ceil(Fraction(str(capacity_factor)) * tokens / experts)
-
-
-def queue_positions(expert: torch.Tensor, gate: torch.Tensor, experts: int, *, batch_priority: bool) -> torch.Tensor:
-    """The place of each token in the queue of its expert.
-
-    Args:
-        expert: The chosen expert of each token [T], int64.
-        gate: The probability of that expert [T].
-        experts: The number of experts.
-        batch_priority: Queue by gate, highest first and ties by arrival (V-MoE, arXiv 2106.05974, section 4.1), in
-            place of by arrival.
-
-    Returns:
-        Places from 0 [T], int64.
-    """
-    arrival = torch.arange(expert.shape[0], device=expert.device)
-    order = torch.argsort(gate, descending=True, stable=True) if batch_priority else arrival
-    grouped = order[torch.argsort(expert[order], stable=True)]
-    load = torch.bincount(expert, minlength=experts)
-    first = load.cumsum(0) - load
-    position = torch.empty_like(expert)
-    position[grouped] = arrival - first[expert[grouped]]
-    return position
-
-
 class SwitchLayer(nn.Module):
     """Router and experts. A dropped token comes out as zeros, so that the residual around the layer carries it on.
 
@@ -87,7 +60,7 @@ class SwitchLayer(nn.Module):
         width: Model width d.
         hidden: Hidden width h of one expert.
         experts: The number of experts E.
-        batch_priority: See `queue_positions`.
+        batch_priority: Give out places by gate, highest first, in place of by arrival; see `queue_positions`.
         dtype: The dtype of all weights; the router computes in float32 or wider whatever it is.
     """
 
@@ -120,7 +93,8 @@ class SwitchLayer(nn.Module):
         logits = tokens.to(precision) @ self.router.to(precision).T
         probabilities = torch.softmax(logits, dim=1)
         gate, expert = probabilities.max(dim=1)
-        position = queue_positions(expert, gate.detach(), self.experts, batch_priority=self.batch_priority)
+        priority = gate.detach() if self.batch_priority else None
+        position = queue_positions(expert.unsqueeze(1), self.experts, priority).squeeze(1)
         if capacity_factor is None:
             capacity = int(torch.bincount(expert, minlength=self.experts).max())
         else:

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aura.experts.switch import SwitchLayer, expert_capacity, queue_positions
+from aura.experts.gating import expert_capacity, queue_positions
+from aura.experts.switch import SwitchLayer
 
 
 def layer_and_tokens(*, tokens, width=5, hidden=7, experts=4, batch_priority=True, seed=0):
@@ -90,10 +91,10 @@ def test_without_a_capacity_factor_nothing_is_dropped():
 
 
 def test_batch_priority_keeps_the_highest_gates_and_arrival_order_the_first():
-    expert = torch.zeros(6, dtype=torch.int64)
+    expert = torch.zeros(6, 1, dtype=torch.int64)
     gate = torch.tensor([0.3, 0.9, 0.5, 0.9, 0.1, 0.7])
-    assert queue_positions(expert, gate, 2, batch_priority=True).tolist() == [4, 0, 3, 1, 5, 2]
-    assert queue_positions(expert, gate, 2, batch_priority=False).tolist() == [0, 1, 2, 3, 4, 5]
+    assert queue_positions(expert, 2, gate).flatten().tolist() == [4, 0, 3, 1, 5, 2]
+    assert queue_positions(expert, 2).flatten().tolist() == [0, 1, 2, 3, 4, 5]
 
 
 @settings(max_examples=50, deadline=None)
@@ -101,7 +102,7 @@ def test_batch_priority_keeps_the_highest_gates_and_arrival_order_the_first():
 def test_every_queue_is_filled_without_gaps(choices, batch_priority):
     expert = torch.tensor([choice for choice, _ in choices])
     gate = torch.tensor([value for _, value in choices])
-    position = queue_positions(expert, gate, 5, batch_priority=batch_priority)
+    position = queue_positions(expert.unsqueeze(1), 5, gate if batch_priority else None).squeeze(1)
     for number in range(5):
         queue = position[expert == number]
         assert sorted(queue.tolist()) == list(range(len(queue)))

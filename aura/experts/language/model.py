@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch  # noqa: TID253 - a module of neural networks; nothing light imports it
 from torch import nn  # noqa: TID253
@@ -26,8 +26,12 @@ from transformers.models.qwen3_moe.modeling_qwen3_moe import (  # noqa: TID253
 from transformers.utils.generic import can_return_tuple  # noqa: TID253
 from transformers.utils.output_capturing import OutputRecorder  # noqa: TID253
 
-from aura.experts.gating import ExpertGate, Routing
+from aura.experts import kernels
+from aura.experts.gating import Balancing, ExpertGate, Routing
 from aura.experts.losses import load_balancing_loss, router_z_loss
+
+ALIGNMENT = 64
+"""Bytes: where torch lets the memory of a tensor begin."""
 
 
 class AuraMoeConfig(Qwen3MoeConfig):  # type: ignore[no-untyped-call]
@@ -54,13 +58,15 @@ class AuraMoeConfig(Qwen3MoeConfig):  # type: ignore[no-untyped-call]
     capacity_factor: float | int | None = None
     batch_priority: bool = True
     jitter: float = 0.0
-    balancing: Literal["loss", "bias"] = "loss"
+    balancing: Balancing = "loss"
     router_aux_loss_coef: float = 0.01
     router_z_loss_coef: float = 0.001
     bias_rate: float = 0.001
 
     def __post_init__(self, **kwargs: Any) -> None:  # noqa: ANN401 - whatever transformers passes
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
+        if self.balancing not in get_args(Balancing):
+            raise ValueError(f"balancing is {self.balancing!r}; give one of {', '.join(get_args(Balancing))}")
         if self.capacity_factor is not None and self.capacity_factor <= 0:
             raise ValueError(f"capacity_factor is {self.capacity_factor}; give a positive number, or None for no drops")
         if not 0 <= self.jitter < 1:
@@ -106,6 +112,11 @@ class AuraMoePreTrainedModel(Qwen3MoePreTrainedModel):  # type: ignore[no-untype
     def _can_set_experts_implementation(cls) -> bool:
         return True
 
+    def get_correct_experts_implementation(self, requested_experts: str | None) -> str:
+        """The implementation that was asked for; our own when none was."""
+        found: str = super().get_correct_experts_implementation(requested_experts or kernels.NAME)
+        return found
+
 
 class AuraMoeModel(AuraMoePreTrainedModel, Qwen3MoeModel):  # type: ignore[no-untyped-call]
     """Embeddings and decoder layers."""
@@ -124,6 +135,7 @@ class AuraMoeModel(AuraMoePreTrainedModel, Qwen3MoeModel):  # type: ignore[no-un
                     jitter=config.jitter,
                     balancing=config.balancing,
                 )
+                _expect_drops(layer.mlp, config.capacity_factor)
         self.post_init()  # type: ignore[no-untyped-call]
 
 
@@ -136,6 +148,20 @@ class AuraMoeForCausalLM(AuraMoePreTrainedModel, Qwen3MoeForCausalLM):  # type: 
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as transformers declares it
+        """Open a directory; the model answers with the same bits as the one that was saved.
+
+        Matrices that were mapped from a file lie anywhere, and the order in which a product of matrices adds up depends
+        on where they lie: they are moved to where torch puts new ones.
+        """
+        opened = super().from_pretrained(*args, **kwargs)
+        model = opened[0] if isinstance(opened, tuple) else opened
+        for parameter in model.parameters():
+            if parameter.device.type == "cpu" and parameter.data_ptr() % ALIGNMENT:
+                parameter.data = parameter.data.clone()
+        return opened
 
     @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(  # type: ignore[no-untyped-def]
@@ -208,9 +234,19 @@ class AuraMoeForCausalLM(AuraMoePreTrainedModel, Qwen3MoeForCausalLM):  # type: 
         """Change how places are given out from now on, see `ExpertGate`."""
         self.config.capacity_factor = capacity_factor
         self.config.batch_priority = batch_priority
+        for module in self.modules():
+            if isinstance(module, Qwen3MoeSparseMoeBlock):
+                _expect_drops(module, capacity_factor)
         for gate in self.gates():
             gate.capacity_factor = capacity_factor
             gate.batch_priority = batch_priority
+
+
+def _expect_drops(block: Qwen3MoeSparseMoeBlock, capacity_factor: float | None) -> None:
+    """Let every experts function of transformers leave out the expert E, as under its expert parallelism."""
+    if capacity_factor is not None:
+        experts: Any = block.experts
+        experts._is_expert_parallel = True  # noqa: SLF001 - the switch that transformers has for it
 
 
 AutoConfig.register(AuraMoeConfig.model_type, AuraMoeConfig)
