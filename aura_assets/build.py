@@ -17,6 +17,7 @@ from aura_assets import (
     jobs,
     joint,
     language,
+    requests,
     routing,
     search,
     tiers,
@@ -25,6 +26,7 @@ from aura_assets import (
 from aura_assets.asset import SETTINGS
 from aura_assets.io_managers import catalog_io_manager
 from aura_assets.op_tags import GPU_TAGS
+from aura_assets.partitions import requests as answered
 from aura_assets.partitions import sources
 from resources.encoders import EncodersResource
 from resources.events import Events
@@ -35,6 +37,7 @@ from resources.sources import SourcesResource
 from resources.store import StoreResource
 from sensors.corpus_items import corpus_items
 from sensors.dead_runs import dead_runs
+from sensors.expert_requests import expert_requests
 from sensors.memory_operations import memory_operations
 from sensors.run_failures import run_failures
 from sensors.sources import source_partitions
@@ -61,6 +64,7 @@ ASSETS = (
     topology.averaged_landscapes,
     experts.expert_model,
     experts.expert_routing_table,
+    requests.request_activations,
     drift.drift_reference,
     drift.embedding_drift,
     drift.network_reference,
@@ -90,7 +94,16 @@ def build_defs(
     here = [asset.map_asset_specs(lambda spec: _with_settings(spec, settings)) for asset in chosen]
     return dg.Definitions(
         assets=[*here, *_read_from_elsewhere(here, assets), *([] if location == "gpu" else [events.corpus_items])],
-        jobs=[] if location == "gpu" else [jobs.corpus, jobs.listing, jobs.tiers, jobs.placement, jobs.language_models],
+        jobs=[]
+        if location == "gpu"
+        else [
+            jobs.corpus,
+            jobs.listing,
+            jobs.tiers,
+            jobs.placement,
+            jobs.language_models,
+            jobs.requests,
+        ],
         schedules=[] if location == "gpu" else [jobs.hourly_listing],
         sensors=[
             dg.AutomationConditionSensorDefinition(
@@ -131,6 +144,7 @@ def _watchers() -> list[dg.SensorDefinition]:
         source_partitions(jobs.listing, sources),
         corpus_items(jobs.corpus, events.corpus_items.key, sources, events.requested_events),
         memory_operations(jobs.placement, dg.AssetKey("tier_placement")),
+        expert_requests(jobs.requests, answered, requests.requested_event),
         run_failures,
         waiting_writes,
         dead_runs,

@@ -17,6 +17,8 @@ from aura.experts.language.checks import (
     no_expert_is_dead,
     tokens_stand_for_every_byte,
 )
+from aura.experts.routing.requests import every_token_counted
+from aura.overview.rendered import every_cell_ran
 from aura.search.checks import finds_neighbours, finds_themselves
 from aura.tiers.planning.checks import as_predicted, costs_are_sound, not_slower, within_capacity
 from aura.topology.checks import births_before_deaths, finite_h1
@@ -111,8 +113,16 @@ EXPERT_MODEL = (
 )
 
 ROUTING_TABLE = (
-    ValueCheck("shares_sum_to_one", "The experts' shares sum to one, as do each label's.", shares_sum_to_one),
-    ValueCheck("no_dead_expert", "Every expert gets tokens.", no_dead_expert, blocking=False),
+    ValueCheck(
+        "shares_sum_to_one",
+        "The experts' shares sum to one per layer, as do each label's, and every assignment is counted.",
+        shares_sum_to_one,
+    ),
+    ValueCheck("no_dead_expert", "Every expert of every layer gets tokens.", no_dead_expert, blocking=False),
+)
+
+REQUEST_ACTIVATIONS = (
+    ValueCheck("every_token_counted", "Every layer has sent each token to its experts.", every_token_counted),
 )
 
 LANGUAGE_TEXT = (ValueCheck("whole", "The tokens stand for every byte of the text.", tokens_stand_for_every_byte),)
@@ -134,6 +144,8 @@ MOE_VERSUS_DENSE = (
         blocking=False,
     ),
 )
+
+NOTEBOOK = (ValueCheck("every_cell_ran", "Every code cell was run, to its end.", every_cell_ran),)
 
 TIER_PROFILE = (
     ValueCheck(

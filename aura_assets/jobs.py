@@ -42,6 +42,13 @@ language_models = dg.define_asset_job(
 )
 
 
+requests = dg.define_asset_job(
+    "requests",
+    selection=dg.AssetSelection.groups("requests"),
+    description="Keep which experts one request used.",
+)
+
+
 @dg.schedule(
     job=listing,
     cron_schedule="0 * * * *",

@@ -1,4 +1,4 @@
-"""How the graph is cut: one partition per corpus source, one per seed of a comparison."""
+"""How the graph is cut: one partition per corpus source, per seed of a comparison, per request."""
 
 from __future__ import annotations
 
@@ -11,3 +11,6 @@ sources = dg.DynamicPartitionsDefinition(name="sources")
 
 seeds = dg.StaticPartitionsDefinition([str(seed) for seed in SEEDS])
 """The seeds with which language models are trained."""
+
+requests = dg.DynamicPartitionsDefinition(name="requests")
+"""The requests that models with experts have answered, by id; a sensor makes them of events."""

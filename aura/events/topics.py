@@ -72,6 +72,7 @@ TOPICS = TopicRegistry(
     (
         Topic("corpus.items", 6, timedelta(days=30), ("corpus.items.changed",)),
         Topic("memory.operations", 1, timedelta(days=7), ("memory.operations.counted",)),
+        Topic("expert.requests", 6, timedelta(days=7), ("expert.requests.routed",)),
         Topic("component.health", 6, timedelta(days=7), ("component.health.observed",)),
         Topic("neural.spikes", 6, timedelta(days=2), ("neural.spikes.counted",)),
         Topic("council.decisions", 1, timedelta(days=365), ("council.decisions.made",)),

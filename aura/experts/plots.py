@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aura.experts.model import ExpertModel
+from aura.experts.routing.requests import RequestActivations
 from aura.experts.routing.table import RoutingTable
 
 if TYPE_CHECKING:
@@ -92,6 +93,20 @@ def plot_transitions(table: RoutingTable) -> bytes:
     if table.transitions.num_rows == 0:
         return _notice("no two layers follow each other")
     return _plot_pairs(table, table.transitions, "next_expert", "then this one (%)")
+
+
+def plot_activations(activations: RequestActivations) -> bytes:
+    """Heat map of the tokens of a request by layer and expert."""
+    layers, experts = activations.matrix.shape
+    figure = _figure(6.4, 1.4 + 0.14 * max(layers, 6))
+    axes = figure.subplots()
+    image = axes.imshow(activations.matrix, aspect="auto", cmap="Greens", vmin=0)
+    axes.set_yticks(*_ticks(layers))
+    axes.set_xticks(*_ticks(experts))
+    axes.set_xlabel("expert")
+    axes.set_ylabel("layer")
+    figure.colorbar(image, label="tokens")
+    return _png(figure)
 
 
 def _plot_utilisation(table: RoutingTable) -> bytes:

@@ -39,6 +39,7 @@ def test_the_topics_take_exactly_the_types_that_have_schemas():
     assert {topic.name for topic in TOPICS.all() if not topic.name.endswith(".dead")} == {
         "corpus.items",
         "memory.operations",
+        "expert.requests",
         "component.health",
         "neural.spikes",
         "council.decisions",

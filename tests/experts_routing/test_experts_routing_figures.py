@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -38,6 +38,7 @@ def test_four_experts_by_hand():
     assert dead_experts(np.array([90, 10, 100, 200])) == 0, "10 of 400 is a tenth of 100"
 
 
+@settings(deadline=None)
 @given(loads)
 def test_all_figures_agree_on_the_best_and_the_worst(load):
     even, alone = np.full_like(load, 7), np.zeros_like(load)
@@ -57,6 +58,7 @@ def test_all_figures_agree_on_the_best_and_the_worst(load):
     assert jain(load) == pytest.approx(1 / (1 + coefficient_of_variation(load) ** 2))
 
 
+@settings(deadline=None)
 @given(tables)
 def test_mutual_information_is_the_sum_over_the_joint_distribution(counts):
     total = counts.sum()
@@ -75,6 +77,7 @@ def test_independent_rows_tell_nothing_and_equal_ones_everything():
     assert mutual_information(np.zeros((2, 2), np.int64)) == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(0, 10))
 def test_contingency_sums_the_rows_of_each_group(groups, seed):
     counts = np.random.default_rng(seed).integers(0, 9, (len(groups), 5))
@@ -138,6 +141,7 @@ def test_a_vocabulary_that_decides_nothing_looks_like_its_shuffles():
     assert figure.value > 0.5, "few occurrences look special by chance, which is why the shuffles stand beside it"
 
 
+@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(0, 99))
 def test_overlap_counts_the_experts_that_both_name(tokens, k, seed):
     rng = np.random.default_rng(seed)

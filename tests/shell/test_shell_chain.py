@@ -46,8 +46,8 @@ VALUES = {
 
 TIER_VALUES = {"tier_profile": TierProfile, "tier_placement": TierPlacement}
 
-LANGUAGE = {"language_text", "language_models", "moe_versus_dense"}
-"""What only its own job makes; `tests/experts_language` runs it."""
+APART = {"language_text", "language_models", "moe_versus_dense", "request_activations"}
+"""What only jobs of its own make; `tests/experts_language` and `test_shell_requests` run them."""
 
 NAMES = sorted(key.to_user_string() for asset in ASSETS for key in asset.keys)
 
@@ -84,7 +84,7 @@ def test_one_run_makes_every_asset_of_a_source_of_texts(materialized) -> None:
     assert set(left_out) == {"image_embeddings", "audio_embeddings", "joint_model"}
     assert left_out["image_embeddings"] == "skipped: no image items in this source"
     assert "a joint model needs items of two modalities" in left_out["joint_model"]
-    assert materialized.first.skipped == set(NAMES) - set(VALUES) - set(TIER_VALUES) - LANGUAGE - set(left_out)
+    assert materialized.first.skipped == set(NAMES) - set(VALUES) - set(TIER_VALUES) - APART - set(left_out)
     assert materialized.tiers.failed == {}
     assert set(materialized.tiers.materialized) == set(TIER_VALUES)
 
@@ -98,7 +98,7 @@ def test_every_asset_says_who_owns_it_what_it_is_and_what_guards_it(materialized
     assert node.group_name not in (None, "default")
     assert 1 <= len(node.kinds) <= 3
     assert len(node.description or "") > 40
-    asked_for = name == "corpus_manifest" or name in LANGUAGE
+    asked_for = name == "corpus_manifest" or name in APART
     assert (node.automation_condition is None) == asked_for
     assert [key for key in graph.asset_check_keys if key.asset_key == node.key]
 

@@ -1,0 +1,211 @@
+"""Which experts one request used: its expert activation matrix, as a value and as an event.
+
+A request is one prompt given to a model, with what the model answered. The matrix of its tokens by layer and expert is
+what prefetching goes by (MoE-Infinity, arXiv 2401.14361, section 4), kept per request because requests differ and their
+sum looks even.
+
+Belongs here: counting a request, telling the event log, reading it back. Does not: running the model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from aura.events.batches import OffsetRange
+from aura.events.event import Record, new_event
+from aura.events.log import Ack, EventLog
+from aura.events.scan import read_range
+from aura.experts.routing.batch import LayerRouting
+from aura.experts.routing.errors import RoutingError
+from aura.measure.checks import CheckResult
+from aura.tiers.values import Part
+
+TOPIC = "expert.requests"
+KIND = "expert.requests.routed"
+
+SCHEMA = pa.schema(
+    [
+        pa.field("layer", pa.int32(), nullable=False),
+        pa.field("expert", pa.int32(), nullable=False),
+        pa.field("tokens", pa.int64(), nullable=False),
+    ]
+)
+
+REQUEST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_:-]{0,99}")
+"""Ids of requests; they become names of partitions and keys of the store."""
+
+
+@dataclass(frozen=True, eq=False)
+class RequestActivations:
+    """The activations of one request.
+
+    Attributes:
+        request: Its id, see `REQUEST`.
+        model: Name of the model that answered.
+        tokens: Tokens that went through the model, those of the prompt and those of the answer.
+        matrix: Assignments before capacity [layers, experts], int64, read-only; 0 beyond a layer's last expert.
+        at: When it was answered, UTC.
+
+    Raises:
+        RoutingError: A value is impossible.
+    """
+
+    request: str
+    model: str
+    tokens: int
+    matrix: np.ndarray
+    at: datetime
+
+    def __post_init__(self) -> None:
+        if not REQUEST.fullmatch(self.request):
+            raise RoutingError(
+                f"{self.request!r} is no id of a request: give 1 to 100 letters, digits, '_', ':' or '-', the first a "
+                "letter or digit"
+            )
+        matrix = np.asarray(self.matrix)
+        if matrix.ndim != 2 or 0 in matrix.shape or matrix.dtype.kind not in "iu" or (matrix < 0).any():
+            raise RoutingError(
+                f"the activations of request {self.request} are {matrix.dtype}{list(matrix.shape)}; expected counts "
+                "[layers, experts], none below 0"
+            )
+        if self.tokens < 1 or self.at.tzinfo is None:
+            raise RoutingError(f"request {self.request} has {self.tokens} tokens at {self.at}; give 1 or more, and UTC")
+        frozen = matrix.astype(np.int64)
+        frozen.flags.writeable = False
+        object.__setattr__(self, "matrix", frozen)
+        object.__setattr__(self, "at", self.at.astimezone(UTC))
+
+    @classmethod
+    def counted(
+        cls, request: str, model: str, forwards: Iterable[tuple[LayerRouting, ...]], *, at: datetime | None = None
+    ) -> Self:
+        """Count what a model's routers did in the forwards of one request: what `Listener.take` gave after each.
+
+        Raises:
+            RoutingError: There was no forward.
+        """
+        tokens, matrix = 0, None
+        for layers in forwards:
+            widest = max(layer.probabilities.shape[1] for layer in layers)
+            counts = np.stack([np.bincount(layer.experts.ravel(), minlength=widest) for layer in layers])
+            matrix = counts if matrix is None else matrix + counts
+            tokens += len(layers[0].experts)
+        if matrix is None:
+            raise RoutingError(f"request {request} has no forward of {model}")
+        return cls(request, model, tokens, matrix, at or datetime.now(UTC))
+
+    def to_parts(self) -> Mapping[str, Part]:
+        """One table, "activations", one row per layer and expert, with the rest in its metadata."""
+        layers, experts = self.matrix.shape
+        metadata = {"request": self.request, "model": self.model, "tokens": str(self.tokens), "at": self.at.isoformat()}
+        table = pa.table(
+            {
+                "layer": np.repeat(np.arange(layers, dtype=np.int32), experts),
+                "expert": np.tile(np.arange(experts, dtype=np.int32), layers),
+                "tokens": self.matrix.ravel(),
+            },
+            schema=SCHEMA.with_metadata(metadata),
+        )
+        return {"activations": table}
+
+    @classmethod
+    def from_parts(cls, parts: Mapping[str, Part]) -> Self:
+        """Put them together; raises RoutingError when the parts are not the activations of a request."""
+        table = parts.get("activations")
+        if not isinstance(table, pa.Table) or not table.schema.equals(SCHEMA, check_metadata=False):
+            raise RoutingError(f"the activations of a request are a table with the columns {SCHEMA.names}")
+        known = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        try:
+            layers = int(table["layer"].to_numpy().max()) + 1
+            return cls(
+                known["request"],
+                known["model"],
+                int(known["tokens"]),
+                table["tokens"].to_numpy().reshape(layers, -1),
+                datetime.fromisoformat(known["at"]),
+            )
+        except (KeyError, ValueError) as error:
+            raise RoutingError(f"the activations of a request cannot be read: {error!r}") from error
+
+
+def publish_request(log: EventLog, activations: RequestActivations, *, source: str) -> Ack:
+    """Tell the event log of a request; telling it again changes nothing.
+
+    Args:
+        log: The log.
+        activations: What the request used.
+        source: Who answered it: a host, a process, a service.
+
+    Raises:
+        EventError: The log does not take it.
+    """
+    data = {
+        "request": activations.request,
+        "model": activations.model,
+        "tokens": activations.tokens,
+        "at": activations.at.isoformat(),
+        "activations": activations.matrix.tolist(),
+    }
+    event = new_event(
+        KIND, data, source=source, key=activations.request, id=f"{KIND}/{activations.request}", time=activations.at
+    )
+    return log.publish(TOPIC, [event])[0]
+
+
+def request_of(record: Record) -> str:
+    """The request that an event of the topic is about."""
+    return str(record.event.data["request"])
+
+
+def find_request(log: EventLog, request: str, events: OffsetRange | None = None) -> RequestActivations:
+    """The activations of a request, of its latest event.
+
+    Args:
+        log: The log.
+        request: Its id.
+        events: Where its events are, if that is known; otherwise its partition of the topic is read.
+
+    Raises:
+        RoutingError: It is not in the log, or not any more.
+        EventError: The log cannot be read.
+    """
+    if events is None:
+        partition = log.registry.get(TOPIC).partition_of(request)
+        first, end = log.begin_offsets(TOPIC)[partition], log.end_offsets(TOPIC)[partition]
+        events = OffsetRange(TOPIC, partition, first, end) if first < end else None
+    found = [] if events is None else [each for each in read_range(log, events) if request_of(each) == request]
+    if not found:
+        raise RoutingError(f"request {request} is not in the log of {TOPIC}, or not any more")
+    return _from_event(found[-1].event.data)
+
+
+def _from_event(data: Mapping[str, Any]) -> RequestActivations:
+    rows = data["activations"]
+    if len({len(row) for row in rows}) != 1:
+        raise RoutingError(f"the layers of request {data['request']} have rows of different lengths")
+    return RequestActivations(
+        request=data["request"],
+        model=data["model"],
+        tokens=data["tokens"],
+        matrix=np.array(rows, np.int64),
+        at=datetime.fromisoformat(data["at"]),
+    )
+
+
+def every_token_counted(activations: RequestActivations) -> CheckResult:
+    """Every layer has sent each token to the same whole number of experts."""
+    sums = activations.matrix.sum(axis=1)
+    uneven = int((sums % activations.tokens != 0).sum() + (sums == 0).sum())
+    return CheckResult(
+        passed=uneven == 0,
+        figures={"layers_not_counted": float(uneven), "tokens": float(activations.tokens)},
+        description=f"{uneven} of {len(sums)} layers have no whole number of experts for each of {activations.tokens} "
+        "tokens",
+    )

@@ -1,0 +1,94 @@
+"""Requests that were answered by a mixture of experts become partitions, and their activations are kept.
+
+The events on `expert.requests` are read on from the cursor, which only saves reading: a request whose run has succeeded
+is left alone, and one whose run has failed is tried again, as `aura.events.batches` decides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import dagster as dg
+
+from aura.events.batches import Done, Launch, OffsetRange, RetryPolicy, decide
+from aura.events.errors import EventError
+from aura.events.scan import Scan, look
+from aura.experts.routing.requests import TOPIC, request_of
+from resources.events import Events
+from sensors.attempts import attempts_at, run_request
+
+POLICY = RetryPolicy()
+"""Attempts at a request and the waits between them."""
+
+MOST = 20
+"""Runs that one look asks for; further requests wait for the next."""
+
+
+def expert_requests(
+    target: dg.UnresolvedAssetJobDefinition,
+    partitions: dg.DynamicPartitionsDefinition,
+    config_of: Callable[[OffsetRange], dict[str, object]],
+    *,
+    policy: RetryPolicy = POLICY,
+    clock: Callable[[], float] = time.time,
+) -> dg.SensorDefinition:
+    """A sensor that makes a partition of each request and asks for the run that keeps its activations.
+
+    Args:
+        target: The job that keeps the activations of one request.
+        partitions: The requests.
+        config_of: Run configuration that tells the job which events to read.
+        policy: How often a request is tried, and how long it waits in between.
+        clock: Seconds since 1970.
+    """
+
+    @dg.sensor(
+        name="expert_requests",
+        job=target,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Requests on {TOPIC} become partitions; at most {MOST} runs are asked for at a time.",
+    )
+    def sensor(
+        context: dg.SensorEvaluationContext, events: dg.ResourceParam[Events]
+    ) -> dg.SensorResult | dg.SkipReason:
+        try:
+            with events.open() as log:
+                place = log.identity(TOPIC)
+                scan, poison = look(log, TOPIC, _known(context.cursor, place), request_of)
+        except EventError as error:
+            return dg.SkipReason(f"{error} No event is lost: the next look goes on from the same place.")
+        launches: dict[str, Launch] = {}
+        for request, pending in scan.pending(TOPIC):
+            if len(launches) == MOST:
+                break
+            attempts = attempts_at(context.instance, TOPIC, place, request)
+            decision = decide(pending, attempts, now=clock(), policy=policy)
+            if isinstance(decision, Done):
+                scan = scan.without(request, pending.partition, decision.events.end)
+            elif isinstance(decision, Launch):
+                launches[request] = decision
+        said = f"{len(launches)} of {len(scan.found)} requests are kept now; {len(poison)} events could not be read."
+        there = partitions.get_partition_keys(dynamic_partitions_store=context.instance)
+        new = sorted(launches.keys() - set(there))
+        return dg.SensorResult(
+            run_requests=[
+                run_request(launch, place=place, partition=request, run_config=config_of(launch.events))
+                for request, launch in launches.items()
+            ],
+            skip_reason=None if launches else said,
+            dynamic_partitions_requests=[partitions.build_add_request(new)] if new else [],
+            cursor=f"{place}\n{scan.to_json()}",
+        )
+
+    return sensor
+
+
+def _known(cursor: str | None, place: str) -> Scan:
+    """What the cursor says of this log; nothing if it is of another, or cannot be read."""
+    at, _, text = (cursor or "").partition("\n")
+    try:
+        return Scan.from_json(text) if at == place else Scan()
+    except ValueError:
+        return Scan()
