@@ -199,6 +199,8 @@ def _trained(text: SplitText, vocabulary: int) -> Tokenizer:
 
 def _encoded(tokenizer: Tokenizer, documents: Iterable[Document]) -> np.ndarray:
     end = tokenizer.token_to_id(END_OF_TEXT)
+    # A text that spells the mark of its end is spelled out, and does not end there.
+    tokenizer.encode_special_tokens = True
     ids = [
         np.array([*tokenizer.encode(document.text, add_special_tokens=False).ids, end], np.uint16)
         for document in documents
