@@ -56,7 +56,13 @@ def _aura():
 
 def _deepseek():
     low_rank = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "v_head_dim": 16, "qk_nope_head_dim": 8}
-    groups = {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1, "first_k_dense_replace": 1}
+    groups = {
+        "n_routed_experts": 8,
+        "num_experts_per_tok": 2,
+        "n_group": 2,
+        "topk_group": 1,
+        "first_k_dense_replace": 1,
+    }
     sizes = {"intermediate_size": 48, "moe_intermediate_size": 24}
     return hf.DeepseekV3ForCausalLM(hf.DeepseekV3Config(**SIZES, **low_rank, **groups, **sizes))
 

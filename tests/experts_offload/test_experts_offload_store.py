@@ -16,7 +16,7 @@ from offload_models import NAMES, build, save
 
 from aura.experts.offload.checkpoint import open_complete, open_shell, read_layers
 from aura.experts.offload.errors import ModelFilesError, NameTakenError, UnknownModelError
-from aura.experts.offload.layout import expert_layers, expert_weights, from_array, to_array
+from aura.experts.offload.layout import expert_layers, from_array, to_array
 from aura.experts.offload.store import ExpertStore, expert_key, weights_of
 from aura.tiers.backup import back_up, verify_backup
 from aura.tiers.budgets import TierBudgets
@@ -56,9 +56,7 @@ def test_a_shell_has_everything_but_the_experts(name, saved):
 
     assert all(not list(layer.module.parameters(recurse=False)) for layer in expert_layers(shell))
     theirs = dict(complete.named_parameters())
-    experts = {
-        f"{layer.name}.{own}" for layer in expert_layers(complete) for own, _ in layer.module.named_parameters()
-    }
+    experts = {f"{layer.name}.{own}" for layer in expert_layers(complete) for own, _ in layer.module.named_parameters()}
     assert dict(shell.named_parameters()).keys() == theirs.keys() - experts
     for parameter, weight in shell.named_parameters():
         assert torch.equal(weight, theirs[parameter])

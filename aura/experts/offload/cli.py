@@ -188,9 +188,6 @@ def _opened(settings: Settings) -> TieredStore:
 
 def _bytes(text: str) -> int:
     try:
-        size = int(TypeAdapter(ByteSize).validate_python(text))
+        return int(TypeAdapter(ByteSize).validate_python(text))
     except ValidationError as error:
         raise OffloadError(f"--budget is {text!r}; it is a number of bytes such as 512MiB") from error
-    if size < 0:
-        raise OffloadError(f"--budget is {text!r}; it is zero bytes or more")
-    return size

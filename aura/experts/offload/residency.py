@@ -107,6 +107,7 @@ class Lru(Residency):
             start = _clock()
             if self.shelf.tier(number) is self.shelf.fast:
                 self.hits += 1
+                self._used[number] = None  # others may have moved it here
                 self._used.move_to_end(number)
             else:
                 self.misses += 1

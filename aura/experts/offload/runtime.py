@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch  # noqa: TID253 - only inference imports this module
 from numpy.typing import NDArray
 from torch import nn  # noqa: TID253
 from torch.nn import functional  # noqa: TID253
+from transformers import LogitsProcessor, LogitsProcessorList  # noqa: TID253
 
 from aura.experts.offload.checkpoint import fingerprint, open_complete, open_shell
 from aura.experts.offload.errors import ModelFilesError
@@ -133,6 +134,22 @@ class _Layer:
         return residency.each(self._layer, hidden, experts, tokens)
 
 
+class _Follow(LogitsProcessor):
+    """Leaves one choice, the next token of a given text, as long as there is one."""
+
+    def __init__(self, text: Sequence[int], start: int) -> None:
+        self._text = text
+        self._start = start
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor) -> torch.Tensor:
+        place = input_ids.shape[1] - self._start
+        if place >= len(self._text):
+            return scores
+        only = torch.full_like(scores, -torch.inf)
+        only[:, self._text[place]] = 0
+        return only
+
+
 class ExpertRuntime:
     """A language model whose experts come from the store at each use. One request at a time; a context manager.
 
@@ -202,6 +219,7 @@ class ExpertRuntime:
         min_new_tokens: int = 0,
         temperature: float = 0.0,
         seed: int = 0,
+        follow: Sequence[int] = (),
     ) -> Generation:
         """Answer one request.
 
@@ -211,6 +229,7 @@ class ExpertRuntime:
             min_new_tokens: Tokens before which it does not stop, whatever the model says.
             temperature: Of sampling; 0 takes the likeliest token.
             seed: Of sampling.
+            follow: Tokens to take first in place of those that the model would choose, to see what real text costs.
 
         Raises:
             ValueError: The prompt is empty, or a number is out of its range.
@@ -226,7 +245,9 @@ class ExpertRuntime:
         kind = self._begin(vector)
         start, cpu = time.perf_counter(), time.process_time()
         try:
-            answer = self._generated(given, max_new_tokens, min_new_tokens, temperature, seed)
+            lengths = {"max_new_tokens": max_new_tokens, "min_new_tokens": min_new_tokens}
+            sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {}
+            answer = self._generated(given, follow, {"do_sample": False, **lengths, **sampling}, seed)
         finally:
             self._ended()
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -276,21 +297,22 @@ class ExpertRuntime:
         if self.residency is not None:
             self.residency.end()
 
-    def _generated(self, given: torch.Tensor, most: int, fewest: int, temperature: float, seed: int) -> torch.Tensor:
+    def _generated(
+        self, given: torch.Tensor, follow: Sequence[int], options: Mapping[str, object], seed: int
+    ) -> torch.Tensor:
         """int64[1, n], as the model's own `generate` answers, the prompt included where it decodes only."""
         network = cast("Any", self.network)
-        sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
-        end = network.generation_config.pad_token_id
+        start = 1 if network.config.is_encoder_decoder else given.shape[1]
+        padding = network.generation_config.pad_token_id
         with torch.inference_mode(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             answer = network.generate(
                 given,
                 attention_mask=torch.ones_like(given),
-                max_new_tokens=most,
-                min_new_tokens=fewest,
-                pad_token_id=0 if end is None else end,
+                pad_token_id=0 if padding is None else padding,
                 use_cache=True,
-                **sampling,
+                logits_processor=LogitsProcessorList([_Follow(follow, start)] if follow else []),
+                **options,
             )
         return cast("torch.Tensor", answer)
 

@@ -1,0 +1,95 @@
+"""The commands `aura experts`, from putting a model in to removing it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from offload_models import build
+from rich.console import Console
+from typer.testing import CliRunner
+
+from aura.cli import app
+from aura.experts.offload.errors import ModelFilesError, OffloadError, UnknownModelError
+from aura.tiers.errors import StorageError
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """A model with a tokenizer whose words are letters."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = {chr(97 + n): n + 1 for n in range(26)} | {"[END]": 0, "[?]": 27}
+    tokenizer = Tokenizer(models.WordLevel(letters, unk_token="[?]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    place = tmp_path_factory.mktemp("models") / "letters"
+    build("qwen").save_pretrained(place)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="[END]", unk_token="[?]").save_pretrained(place)
+    return place
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path, monkeypatch):
+    for name, value in {
+        "AURA_HOME": tmp_path / "home",
+        "AURA_TIERS__PROCESS_BYTES": 120_000,
+        "AURA_TIERS__ARENA_BYTES": 0,
+        "COLUMNS": 160,
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    # The one of the module took its width when it was imported.
+    monkeypatch.setattr("aura.experts.offload.cli.console", Console(width=160))
+
+
+def run(*arguments, fails=None):
+    """What `aura experts` printed; or it has to end with this error, which `aura` says in a sentence."""
+    done = CliRunner().invoke(app, ["experts", *map(str, arguments)])
+    if fails is not None:
+        assert isinstance(done.exception, fails)
+        return str(done.exception)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_model_goes_in_runs_in_every_mode_and_goes_out(directory):
+    assert "24 experts of 3 layers" in run("put", directory)
+    assert json.loads(run("put", directory, "--name", "again", "--json"))["experts"] == [8, 8, 8]
+    rows = json.loads(run("list", "--json"))
+    assert [(row["name"], row["tiers"]) for row in rows] == [("again", {"L3": 24}), ("letters", {"L3": 24})]
+    assert "letters" in run("list")
+
+    texts = set()
+    for mode in ("resident", "cold", "lru", "online", "planned"):
+        found = json.loads(run("run", "letters", "abc", "--mode", mode, "--budget", "90KB", "--tokens", 8, "--json"))
+        texts.add(found["text"])
+        assert found["mode"] == mode
+        assert found["tokens_per_second"] > 0
+        assert found["budget_bytes"] == 90_000
+        assert (found["hit_ratio"] is None) == (mode == "resident")
+    assert len(texts) == 1
+    assert "tokens a second" in run("run", "letters", "abc", "--tokens", 4)
+    assert "below the" in run("run", "letters", "abc", "--tokens", 4, "--mode", "lru", "--budget", "20KB")
+
+    assert json.loads(run("remove", "again", "--json")) == {"name": "again", "removed": 24}
+    assert "24 experts of letters are removed" in run("remove", "letters")
+    assert json.loads(run("list", "--json")) == []
+
+
+def test_errors_name_the_thing_and_the_remedy(directory, tmp_path):
+    assert "aura experts put" in run("list", fails=StorageError)
+    assert "config.json" in run("put", tmp_path, fails=ModelFilesError)
+    run("put", directory)
+    assert "there are: letters" in run("run", "other", "abc", fails=UnknownModelError)
+    assert "512MiB" in run("run", "letters", "abc", "--budget", "much", fails=OffloadError)
+    assert "'-5'" in run("run", "letters", "abc", "--budget", "-5", fails=OffloadError)
+    assert "no tokens" in run("run", "letters", "", fails=ModelFilesError)
+    run("remove", "letters")
+    assert "there are: none" in run("remove", "letters", fails=UnknownModelError)
+
+
+def test_help_has_an_example_for_every_command():
+    for command in ("put", "list", "run", "remove"):
+        assert f"aura experts {command}" in run(command, "--help")
