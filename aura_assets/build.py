@@ -17,6 +17,7 @@ from aura_assets import (
     jobs,
     joint,
     language,
+    notebooks,
     requests,
     routing,
     search,
@@ -72,6 +73,7 @@ ASSETS = (
     language.language_text,
     language.language_models,
     language.moe_versus_dense,
+    *notebooks.NOTEBOOKS,
     tiers.tier_profile,
     tiers.tier_placement,
 )
@@ -103,6 +105,7 @@ def build_defs(
             jobs.placement,
             jobs.language_models,
             jobs.requests,
+            jobs.notebooks,
         ],
         schedules=[] if location == "gpu" else [jobs.hourly_listing],
         sensors=[

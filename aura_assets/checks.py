@@ -18,6 +18,7 @@ from aura.experts.language.checks import (
     tokens_stand_for_every_byte,
 )
 from aura.experts.routing.requests import every_token_counted
+from aura.overview.rendered import every_cell_ran
 from aura.search.checks import finds_neighbours, finds_themselves
 from aura.tiers.planning.checks import as_predicted, costs_are_sound, not_slower, within_capacity
 from aura.topology.checks import births_before_deaths, finite_h1
@@ -143,6 +144,8 @@ MOE_VERSUS_DENSE = (
         blocking=False,
     ),
 )
+
+NOTEBOOK = (ValueCheck("every_cell_ran", "Every code cell was run, to its end.", every_cell_ran),)
 
 TIER_PROFILE = (
     ValueCheck(

@@ -49,6 +49,13 @@ requests = dg.define_asset_job(
 )
 
 
+notebooks = dg.define_asset_job(
+    "notebooks",
+    selection=dg.AssetSelection.groups("notebooks"),
+    description="Run the notebooks on what is published, and keep them with their outputs.",
+)
+
+
 @dg.schedule(
     job=listing,
     cron_schedule="0 * * * *",

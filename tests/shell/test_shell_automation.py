@@ -275,7 +275,14 @@ def test_the_tiers_are_measured_daily_although_partitions_are_missing(timeline):
 
 SCHEDULED = {"corpus_manifest", "tier_profile", "tier_placement"}
 
-ASKED_FOR = {"corpus_manifest", "language_text", "language_models", "moe_versus_dense", "request_activations"}
+ASKED_FOR = {
+    "corpus_manifest",
+    "language_text",
+    "language_models",
+    "moe_versus_dense",
+    "request_activations",
+    *(f"{name}_notebook" for name in ("tour", "topology", "routing", "placement", "costs")),
+}
 """What a schedule, a sensor or a person asks for."""
 
 

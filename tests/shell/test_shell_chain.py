@@ -46,8 +46,9 @@ VALUES = {
 
 TIER_VALUES = {"tier_profile": TierProfile, "tier_placement": TierPlacement}
 
-APART = {"language_text", "language_models", "moe_versus_dense", "request_activations"}
-"""What only jobs of its own make; `tests/experts_language` and `test_shell_requests` run them."""
+NOTEBOOKS = {f"{name}_notebook" for name in ("tour", "topology", "routing", "placement", "costs")}
+APART = {"language_text", "language_models", "moe_versus_dense", "request_activations"} | NOTEBOOKS
+"""What only jobs of its own make; `tests/experts_language`, `test_shell_requests` and `test_shell_notebooks` run them."""
 
 NAMES = sorted(key.to_user_string() for asset in ASSETS for key in asset.keys)
 

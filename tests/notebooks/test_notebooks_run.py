@@ -1,8 +1,9 @@
-"""The tour runs top to bottom on a small home that the real graph has filled, and its two files are one document."""
+"""Each notebook runs top to bottom on a small home that the real graph filled, and its two files are one document."""
 
 from __future__ import annotations
 
 import base64
+import functools
 import importlib.util
 import io
 import os
@@ -13,13 +14,17 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
-from nbclient import NotebookClient
 from PIL import Image
 
 from aura.corpus.python_docs import Module, documents
+from aura.overview.rendered import every_cell_ran, render
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 TOUR = NOTEBOOKS / "tour.ipynb"
+PICTURES = {"tour": 14, "topology": 5, "routing": 4, "placement": 5, "costs": 2}
+"""Pictures that each draws on the small home."""
+
+every_notebook = pytest.mark.parametrize("name", PICTURES)
 LABELS = ("ipaddress", "statistics", "tarfile")
 TEXTS_PER_LABEL = 20
 LANDMARKS = 40
@@ -60,13 +65,16 @@ def environment(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def executed(environment, tmp_path_factory):
-    """The tour after it ran; a cell that raises ends the execution with its traceback."""
-    notebook = nbformat.read(TOUR, as_version=4)
-    client = NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(tmp_path_factory.mktemp("elsewhere"))}}
-    )
-    client.execute(env=environment)
-    return notebook
+    """A notebook by its name after it ran; a cell that raises ends the execution with its traceback."""
+
+    @functools.cache
+    def execute(name):
+        elsewhere = tmp_path_factory.mktemp("elsewhere")
+        rendered = render(NOTEBOOKS / f"{name}.ipynb", environment, elsewhere)
+        assert every_cell_ran(rendered).passed
+        return nbformat.reads(rendered.notebook.decode(), as_version=4)
+
+    return execute
 
 
 def outputs(notebook, cell_containing):
@@ -87,16 +95,12 @@ def pictures(notebook):
 
 
 @pytest.mark.slow
-def test_every_cell_of_the_tour_runs(executed):
-    code = [cell for cell in executed.cells if cell.cell_type == "code"]
-    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-    assert not [out for cell in code for out in cell.outputs if out.output_type == "error"]
-
-
-@pytest.mark.slow
-def test_the_tour_draws_its_figures(executed):
-    drawn = list(pictures(executed))
-    assert len(drawn) == 14
+@every_notebook
+def test_every_cell_of_a_notebook_runs_and_its_figures_are_drawn(executed, name):
+    notebook = executed(name)
+    assert not [out for cell in notebook.cells for out in cell.get("outputs", []) if out.output_type == "error"]
+    drawn = list(pictures(notebook))
+    assert len(drawn) == PICTURES[name]
     for picture in drawn:
         assert min(picture.size) > 100
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
@@ -104,23 +108,27 @@ def test_the_tour_draws_its_figures(executed):
 
 @pytest.mark.slow
 def test_the_tour_tells_what_the_home_holds(executed):
-    assert "source 'texts'" in text_of(outputs(executed, "aura.published()"))
-    assert "1 items are set aside" in text_of(outputs(executed, "manifest.set_aside()"))
-    diagrams = text_of(outputs(executed, "barcode(diagrams)"))
+    notebook = executed("tour")
+    assert "source 'texts'" in text_of(outputs(notebook, "aura.published()"))
+    assert "1 items are set aside" in text_of(outputs(notebook, "manifest.set_aside()"))
+    diagrams = text_of(outputs(notebook, "barcode(diagrams)"))
     assert f"{LANDMARKS} landmarks of {len(LABELS) * TEXTS_PER_LABEL} points" in diagrams
-    scores = text_of(outputs(executed, "binomtest("))
+    scores = text_of(outputs(notebook, "binomtest("))
     assert all(name in scores for name in ("Switch at capacity", "dense twin", "most frequent label"))
-    assert "above the lower bound" in text_of(outputs(executed, "plot_placement(placement)"))
+    assert "above the lower bound" in text_of(outputs(notebook, "plot_placement(placement)"))
 
 
-def test_the_notebook_and_its_script_have_the_same_cells():
-    script, notebook = jupytext.read(TOUR.with_suffix(".py")), nbformat.read(TOUR, as_version=4)
-    remedy = "run `jupytext --sync notebooks/tour.ipynb`"
+@every_notebook
+def test_a_notebook_and_its_script_have_the_same_cells(name):
+    path = NOTEBOOKS / f"{name}.ipynb"
+    script, notebook = jupytext.read(path.with_suffix(".py")), nbformat.read(path, as_version=4)
+    remedy = f"run `jupytext --sync notebooks/{name}.ipynb`"
     assert [(c.cell_type, c.source) for c in script.cells] == [(c.cell_type, c.source) for c in notebook.cells], remedy
 
 
-def test_the_notebook_is_kept_without_outputs_and_names_its_kernel():
-    notebook = nbformat.read(TOUR, as_version=4)
+@every_notebook
+def test_a_notebook_is_kept_without_outputs_and_names_its_kernel(name):
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in code)

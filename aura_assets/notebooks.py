@@ -1,0 +1,77 @@
+"""Notebooks: each is run on what is published, and kept with its outputs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import dagster as dg
+
+from aura.overview.rendered import NotebookError, render
+from aura.settings import Settings
+from aura_assets.asset import aura_asset
+from aura_assets.checks import NOTEBOOK
+from aura_assets.step import Made, Skipped
+
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+
+
+def notebook_asset(name: str, title: str, deps: tuple[str, ...]) -> dg.AssetsDefinition:
+    """An asset that runs `notebooks/<name>.ipynb`.
+
+    Args:
+        name: Name of the notebook; the asset is called `<name>_notebook`.
+        title: What it answers.
+        deps: What it reads.
+    """
+    path = FOLDER / f"{name}.ipynb"
+
+    def body(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> Made | Skipped:
+        if not path.is_file():
+            return Skipped(f"{path} is not there: notebooks are part of a checkout, not of the installed package")
+        environment = {**os.environ, "AURA_HOME": str(settings.home)}
+        kept = settings.home / "notebooks" / path.name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            rendered = render(path, environment, kept.parent)
+        except NotebookError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        context.log.info("%s ran: %s", path.name, rendered.counts())
+
+        def keep(_: str | None) -> Mapping[str, object]:
+            kept.write_bytes(rendered.notebook)
+            kept.with_suffix(".html").write_bytes(rendered.page)
+            return {
+                "notebook": dg.MetadataValue.notebook(kept),
+                "page": dg.MetadataValue.path(kept.with_suffix(".html")),
+            }
+
+        counts = rendered.counts()
+        return Made(rendered, rows=counts["cells"], figures=counts, when_published=keep)
+
+    body.__name__ = f"{name}_notebook"
+    body.__doc__ = f"""{title}
+
+    The notebook `notebooks/{name}.ipynb`, run top to bottom on what is published in this home. Click "View source
+    notebook" in the metadata of a materialization to read it with its outputs.
+    """
+    return aura_asset(
+        group="notebooks", kinds={"jupyter", "python"}, checks=NOTEBOOK, partitioned=False, deps=deps, automatic=False
+    )(body)
+
+
+TEXTS = ("corpus_manifest", "text_embeddings")
+DIAGRAMS = ("embedding_diagrams", "embedding_loops", "averaged_landscapes", "embedding_drift")
+ROUTING = ("expert_model", "expert_routing_table")
+TIERS = ("tier_profile", "tier_placement")
+
+tour = notebook_asset("tour", "A tour of the assets.", (*TEXTS, *DIAGRAMS, "diagram_vectors", *ROUTING, *TIERS))
+topology = notebook_asset(
+    "topology", "What shape does the corpus have, and has it changed?", (*TEXTS, *DIAGRAMS, "network_drift")
+)
+routing = notebook_asset("routing", "Does routing pay?", (*ROUTING, "moe_versus_dense"))
+placement = notebook_asset("placement", "Where should my objects live?", TIERS)
+costs = notebook_asset("costs", "What did it cost?", ())
+
+NOTEBOOKS = (tour, topology, routing, placement, costs)

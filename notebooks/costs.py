@@ -1,0 +1,112 @@
+# %% [markdown]
+# # What did it cost?
+#
+# Seconds, memory and joules of every materialization, out of MLflow. Joules are `measured` where this machine has a
+# counter, `modelled` where a model was asked for, and `unavailable` otherwise; the three are never added up.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from aura.measure.history import CostHistory
+from aura.settings import load_settings
+
+settings = load_settings()
+history = CostHistory(settings.tracking_uri, settings.measure.mlflow_experiment)
+runs = [run for asset in history.assets() for run in history.series(asset)]
+if not runs:
+    raise LookupError(f"{settings.home} has no recorded materialization: run `make demo`, or name another home")
+costs = pd.DataFrame(
+    {
+        "asset": run.asset,
+        "partition": run.partition or "",
+        "group": run.group,
+        "outcome": run.tags.get("outcome", "made" if run.succeeded else "failed"),
+        "wall s": run.wall_seconds,
+        "CPU s": run.cpu_seconds,
+        "peak MiB": run.peak_memory_mib,
+        "joules": run.joules,
+        "energy": run.energy_source,
+        "started": run.started_at,
+    }
+    for run in runs
+)
+print(f"{len(costs)} runs of {costs['asset'].nunique()} assets in {settings.home}")
+costs.groupby("outcome")[["wall s", "CPU s"]].agg(["count", "sum"])
+
+# %% [markdown]
+# ## Which asset costs most?
+#
+# All computations together. Reused values cost the comparison and the checks only.
+
+# %%
+made = costs[costs["outcome"] == "made"]
+total = made.groupby("asset")[["wall s", "CPU s"]].sum().sort_values("CPU s")
+figure, axes = plt.subplots(figsize=(8, 0.8 + 0.3 * len(total)))
+place = np.arange(len(total))
+axes.barh(place + 0.2, total["wall s"], 0.4, color="#0f766e", label="wall")
+axes.barh(place - 0.2, total["CPU s"], 0.4, color="#94a3b8", label="CPU")
+axes.set_yticks(place, total.index)
+axes.set_xlabel("seconds, all computations together")
+axes.spines[["top", "right"]].set_visible(False)
+axes.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# ## What does reuse save?
+#
+# The mean seconds of a computation beside those of taking over an equal value.
+
+# %%
+reused = costs[costs["outcome"] == "reused"].groupby("asset")["wall s"].mean()
+saved = pd.DataFrame({"computed": made.groupby("asset")["wall s"].mean(), "reused": reused}).dropna()
+if saved.empty:
+    print("Nothing has been reused yet: run the job again.")
+saved
+
+# %% [markdown]
+# ## Energy
+#
+# By source of the figure. A modelled joule is an assumption about watts, stated in its method; it says nothing about
+# this machine's real consumption.
+
+# %%
+by_source = made.pivot_table(
+    index="asset", columns="energy", values="joules", aggfunc=lambda joules: joules.sum(min_count=1), dropna=False
+)
+if by_source.isna().all(axis=None):
+    print("No joules are known on this machine: it has no counter that can be read. See `measure.energy`.")
+else:
+    shown = by_source.dropna(how="all", axis=1).dropna(how="all")
+    figure, panels = plt.subplots(
+        1, shown.shape[1], figsize=(7 * shown.shape[1], 0.8 + 0.3 * len(shown)), squeeze=False
+    )
+    for panel, name in zip(panels[0], shown, strict=True):
+        panel.barh(shown.index, shown[name].fillna(0), color="#c2410c")
+        panel.set_xlabel(f"joules, {name}")
+        panel.spines[["top", "right"]].set_visible(False)
+    plt.show()
+by_source
+
+# %% [markdown]
+# ## Over time
+#
+# Seconds of each computation. A step upwards is a larger source, another model, or a slower machine: the MLflow run of
+# the point says which.
+
+# %%
+dearest = total.index[::-1][:8]
+figure, panels = plt.subplots(-(-len(dearest) // 2), 2, figsize=(10, 2.2 * -(-len(dearest) // 2)), squeeze=False)
+for panel in panels.ravel()[len(dearest) :]:
+    panel.set_visible(False)
+for panel, asset in zip(panels.ravel(), dearest, strict=False):
+    for partition, rows in made[made["asset"] == asset].groupby("partition"):
+        panel.plot(rows["started"], rows["CPU s"], "o-", markersize=3, label=partition or "whole machine")
+    panel.set_title(f"{asset}, CPU s", loc="left", fontsize=9)
+    panel.set_ylim(bottom=0)
+    panel.tick_params(labelsize=7, axis="x", labelrotation=20)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(frameon=False, fontsize=7)
+figure.tight_layout()
+plt.show()
