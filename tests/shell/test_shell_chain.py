@@ -48,7 +48,7 @@ TIER_VALUES = {"tier_profile": TierProfile, "tier_placement": TierPlacement}
 
 NOTEBOOKS = {f"{name}_notebook" for name in ("tour", "topology", "routing", "placement", "costs")}
 APART = {"language_text", "language_models", "moe_versus_dense", "request_activations"} | NOTEBOOKS
-"""What only jobs of its own make; `tests/experts_language`, `test_shell_requests` and `test_shell_notebooks` run them."""
+"""What only jobs of its own make; other files run them."""
 
 NAMES = sorted(key.to_user_string() for asset in ASSETS for key in asset.keys)
 
