@@ -2,34 +2,10 @@
 
 import pytest
 import torch
+from layer_models import small_model, tokens
 from transformers import AutoModelForCausalLM
 
-from aura.experts.language.model import AuraMoeConfig, AuraMoeForCausalLM
-
-
-def small_config(**settings):
-    sizes = {
-        "vocab_size": 64,
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "moe_intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "num_experts": 4,
-        "tie_word_embeddings": True,
-    }
-    return AuraMoeConfig(**{**sizes, **settings})
-
-
-def small_model(seed=0, **settings):
-    torch.manual_seed(seed)
-    return AuraMoeForCausalLM(small_config(**settings))
-
-
-def tokens(batch=3, length=12, seed=0):
-    return torch.randint(0, 64, (batch, length), generator=torch.Generator().manual_seed(seed))
+from aura.experts.language.model import AuraMoeForCausalLM
 
 
 @pytest.mark.parametrize("settings", [{}, {"num_experts_per_tok": 2, "norm_topk_prob": True, "balancing": "bias"}])
