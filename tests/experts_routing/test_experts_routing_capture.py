@@ -153,6 +153,45 @@ def test_only_the_rows_that_are_asked_for_count():
         assert (layer.probabilities[rows.numpy()] == part.probabilities).all()
 
 
+SIZES = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 32,
+    "moe_intermediate_size": 16,
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 1,
+    "first_k_dense_replace": 0,
+    "pad_token_id": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "scoring"),
+    [("GraniteMoe", "softmax"), ("HunYuanMoEV1", "softmax"), ("Glm4Moe", "sigmoid"), ("MiniMaxM2", "sigmoid")],
+)
+def test_architectures_that_nothing_here_names_are_read_too(family, scoring):
+    import transformers as hf
+
+    torch.manual_seed(0)
+    model = getattr(hf, f"{family}ForCausalLM")(getattr(hf, f"{family}Config")(**SIZES))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "gate.weight" in name or "router" in name:
+                parameter.normal_(std=0.5)
+    model.model.eval()
+    layers = find_sparse_layers(model)
+    assert [(layer.experts, layer.top_k, layer.scoring) for layer in layers] == [(4, 2, scoring)] * 2
+    assert model.training
+    assert not model.model.training, "every module is left in the mode that it was in"
+
+
 def test_a_dense_model_is_no_mixture():
     import transformers as hf
 
@@ -262,6 +301,12 @@ class TestFromDirectories:
             open_routed_model(str(bare))
         with pytest.raises(NotAMixtureError, match="qwen3"):
             open_routed_model(str(saved("dense")))
+
+    def test_a_hub_name_is_looked_for_on_this_machine_alone_when_offline(self, monkeypatch, tmp_path):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        with pytest.raises(RoutedModelError, match=r"'nobody/nothing' is neither .* nor in the local cache"):
+            open_routed_model("nobody/nothing")
 
     def test_weights_in_pickle_files_are_refused(self, saved, tmp_path):
         directory = saved("mixtral")

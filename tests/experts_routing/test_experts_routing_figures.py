@@ -21,6 +21,7 @@ from aura.experts.routing.figures import (
     shared_information,
     vocabulary_specialisation,
 )
+from aura.experts.routing.tabulate import embedding_clusters
 
 loads = arrays(np.int64, st.integers(2, 12), elements=st.integers(0, 10**6)).filter(lambda load: load.sum() > 0)
 tables = arrays(np.int64, st.tuples(st.integers(1, 5), st.integers(1, 5)), elements=st.integers(0, 50))
@@ -148,3 +149,14 @@ def test_overlap_counts_the_experts_that_both_name(tokens, k, seed):
     first, second = (np.array([rng.permutation(6)[:k] for _ in range(tokens)]) for _ in range(2))
     assert overlap(first, second) == sum(len(set(a) & set(b)) for a, b in zip(first, second, strict=True))
     assert overlap(first, first[:, ::-1]) == tokens * k
+
+
+def test_clusters_are_those_of_the_vectors_and_the_same_each_time():
+    rng = np.random.default_rng(0)
+    centres = 10 * rng.normal(size=(3, 8))
+    of = np.arange(60) % 3
+    vectors = (centres[of] + rng.normal(size=(60, 8))).astype(np.float32)
+    found = embedding_clusters(vectors, 3, seed=0)
+    assert (found == embedding_clusters(vectors, 3, seed=0)).all()
+    assert len(set(zip(of.tolist(), found.tolist(), strict=True))) == 3
+    assert set(embedding_clusters(np.ones((5, 2), np.float32), 3, seed=0)) == {0}, "all vectors are one"

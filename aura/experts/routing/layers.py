@@ -217,7 +217,8 @@ def _probe(model: nn.Module, holders: Mapping[str, nn.Module]) -> tuple[dict[str
         config: Any = model.config
         first = next(model.parameters())
         ids = torch.arange(min(PROBE_TOKENS, config.get_text_config().vocab_size), device=first.device)[None]
-        hooks.callback(model.train, model.training)
+        for module in model.modules():
+            hooks.callback(setattr, module, "training", module.training)
         model.eval()
         with torch.no_grad():
             model(**inputs_for(model, ids, torch.ones_like(ids)), use_cache=False)

@@ -71,7 +71,7 @@ def embedding_clusters(vectors: np.ndarray, clusters: int, *, seed: int) -> np.n
 
     Args:
         vectors: [n, d] float32.
-        clusters: Number of clusters; fewer where there are fewer items.
+        clusters: Number of clusters; fewer where there are fewer different embeddings.
         seed: Seed of the centres to begin with.
 
     Returns:
@@ -80,8 +80,9 @@ def embedding_clusters(vectors: np.ndarray, clusters: int, *, seed: int) -> np.n
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+    different = len(np.unique(vectors, axis=0))
     with threadpool_limits(1):
-        found = KMeans(min(clusters, len(vectors)), n_init=1, random_state=seed).fit_predict(vectors)
+        found = KMeans(min(clusters, different), n_init=1, random_state=seed).fit_predict(vectors)
     labelled: np.ndarray = found.astype(np.int64)
     return labelled
 
