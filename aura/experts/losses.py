@@ -12,11 +12,11 @@ import torch  # noqa: TID253 - these are functions of tensors; nothing light imp
 def load_balancing_loss(
     probabilities: torch.Tensor, choices: torch.Tensor, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """E * sum_i f_i P_i: 1 when balanced, E when the same k experts take everything and k is 1.
+    """E * sum_i f_i P_i: 1 when balanced, E / k when the same k experts take everything.
 
-    f_i is the share of assignments sent to expert i before capacity cuts any off, P_i the mean router probability
-    (Switch, arXiv 2101.03961, eq. 4-6; with k choices of a token, f counts all k of them over k tokens, so that it sums
-    to 1). The gradient flows through P alone.
+    f_i is the share of tokens sent to expert i before capacity cuts any off, P_i the mean router probability (Switch,
+    arXiv 2101.03961, eq. 4-6). With k choices of a token f_i is the share of all choices, so that it still adds up to
+    1. The gradient flows through P alone.
 
     Args:
         probabilities: Router probabilities [tokens, E], floating.
