@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 
 import pytest
 from offload_models import build
@@ -10,7 +11,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from aura.cli import app
+from aura.events.opening import open_event_log
 from aura.experts.offload.errors import ModelFilesError, OffloadError, UnknownModelError
+from aura.experts.routing.requests import find_request
+from aura.settings import load_settings
 from aura.tiers.errors import StorageError
 
 
@@ -70,7 +74,12 @@ def test_a_model_goes_in_runs_in_every_mode_and_goes_out(directory):
         assert found["budget_bytes"] == 90_000
         assert (found["hit_ratio"] is None) == (mode == "resident")
     assert len(texts) == 1
-    assert "tokens a second" in run("run", "letters", "abc", "--tokens", 4)
+    assert "tokens a second" in run("run", "letters", "abc", "--tokens", 4, "--request", "first")
+    with closing(open_event_log(load_settings())) as log:
+        told = find_request(log, "first")
+    assert (told.model, told.matrix.shape) == ("letters", (3, 8))
+    # Two choices in each of three layers, of every token but the last, which nothing follows.
+    assert told.matrix.sum() == 2 * 3 * (told.tokens - 1)
     assert "below the" in run("run", "letters", "abc", "--tokens", 4, "--mode", "lru", "--budget", "20KB")
 
     assert json.loads(run("remove", "again", "--json")) == {"name": "again", "removed": 24}
@@ -85,6 +94,7 @@ def test_errors_name_the_thing_and_the_remedy(directory, tmp_path):
     assert "there are: letters" in run("run", "other", "abc", fails=UnknownModelError)
     assert "512MiB" in run("run", "letters", "abc", "--budget", "much", fails=OffloadError)
     assert "'-5'" in run("run", "letters", "abc", "--budget", "-5", fails=OffloadError)
+    assert "'not one'" in run("run", "letters", "abc", "--request", "not one", fails=OffloadError)
     assert "no tokens" in run("run", "letters", "", fails=ModelFilesError)
     run("remove", "letters")
     assert "there are: none" in run("remove", "letters", fails=UnknownModelError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from aura.experts.offload.forecast import (
     PRIOR_TOKENS,
     RequestForecast,
     TransitionForecast,
+    transition_counts,
 )
 
 
@@ -38,6 +40,16 @@ def test_transitions_of_a_table_are_a_beginning():
     np.testing.assert_allclose(chances, (counts[0, 0] + PRIOR_TOKENS * 0.5) / (100 + PRIOR_TOKENS))
     with pytest.raises(ValueError, match=r"\(1, 3, 3\)"):
         TransitionForecast([3, 3], 1, counts)
+
+
+def test_a_routing_tables_transitions_are_read():
+    table = pa.table({"layer": [0, 1], "expert": [2, 0], "next_expert": [1, 2], "pairs": [7, 3]})
+    counts = transition_counts(table, [3, 3, 3])
+    assert counts.shape == (2, 3, 3)
+    assert (counts[0, 2, 1], counts[1, 0, 2], counts.sum()) == (7, 3, 10)
+    assert transition_counts(table.slice(0, 0), [3, 3]).sum() == 0
+    with pytest.raises(ValueError, match=r"\(1, 2, 2\); the model has \[3, 3\]"):
+        transition_counts(table, [3, 3])
 
 
 @settings(max_examples=30, deadline=None)

@@ -172,6 +172,19 @@ def test_figures_add_up(saved, tmp_path):
                 assert figures.moved == figures.misses
 
 
+@pytest.mark.parametrize("name", ["qwen", "switch"])
+def test_a_text_can_be_followed(name, saved, tmp_path):
+    with opened(tmp_path / "store") as store:
+        ExpertStore(store).put(saved(name))
+        with ExpertRuntime(store, name) as runtime:
+            free = runtime.generate(PROMPT, max_new_tokens=6, min_new_tokens=6).tokens.tolist()
+            followed = runtime.generate(PROMPT, max_new_tokens=6, follow=free[:2]).tokens.tolist()
+            other = runtime.generate(PROMPT, max_new_tokens=6, min_new_tokens=6, follow=[5, 6, 7]).tokens.tolist()
+    assert followed[:2] == free[:2]
+    assert other[:3] == [5, 6, 7]
+    assert len(other) == 6
+
+
 def test_what_is_in_shared_memory_is_computed_where_it_is(saved, tmp_path):
     with opened(tmp_path / "store", process_bytes=50_000, arena_bytes=10**6) as store:
         model = ExpertStore(store).put(saved("qwen"))

@@ -21,7 +21,7 @@ from aura.tiers.errors import StoreError
 logger = logging.getLogger(__name__)
 
 BLOCK = 4
-"""Steps in a row of one way; the first, which begins with what the way before left, is not counted."""
+"""Steps in a row of one way; of several the first, which begins with what the way before left, is not counted."""
 REMEMBERED = 9
 """Latest blocks of a way that its time is the median of."""
 FEWEST_BLOCKS = 2
@@ -37,7 +37,14 @@ class Ways:
         current: The way of the present step.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], block: int = BLOCK) -> None:
+        """Begin with the first way.
+
+        Args:
+            names: The ways.
+            block: Steps in a row of one way.
+        """
+        self._length = block
         self._seconds: dict[str, deque[float]] = {name: deque(maxlen=REMEMBERED) for name in names}
         self._tried = dict.fromkeys(names, 0)
         self._blocks = 0
@@ -47,9 +54,9 @@ class Ways:
     def step(self, seconds: float) -> None:
         """The present way took so long for a step."""
         self._block.append(seconds)
-        if len(self._block) < BLOCK:
+        if len(self._block) < self._length:
             return
-        self._seconds[self.current].append(statistics.fmean(self._block[1:]))
+        self._seconds[self.current].append(statistics.fmean(self._block[1:] or self._block))
         self._block = []
         self._blocks += 1
         self._tried[self.current] = self._blocks

@@ -6,7 +6,10 @@ Belongs here: options, tables and JSON. Does not: what is done (the rest of `aur
 from __future__ import annotations
 
 import json
+import socket
+from contextlib import closing
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,8 +19,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from aura.events.opening import open_event_log
 from aura.experts.offload.errors import OffloadError
 from aura.experts.offload.store import ExpertModel, ExpertStore
+from aura.experts.routing.requests import REQUEST, RequestActivations, publish_request
 from aura.settings import Settings, load_settings
 from aura.tiers.errors import StorageError
 from aura.tiers.opening import open_configured_store
@@ -106,6 +111,9 @@ def experts_run(
     tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate, at most.")] = 64,
     temperature: Annotated[float, typer.Option(min=0.0, help="Of sampling; 0 takes the likeliest token.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of sampling.")] = 0,
+    request: Annotated[
+        str | None, typer.Option(help="Id under which the experts that it used are told to the event log (none: not).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a model within a budget for its experts, and say what it took.
@@ -118,7 +126,10 @@ def experts_run(
         aura experts run olmoe "Once upon a time" --mode lru --budget 2GiB --json
     """
     limit = None if budget is None else _bytes(budget)
-    with _opened(load_settings()) as store:
+    if request is not None and not REQUEST.fullmatch(request):
+        raise OffloadError(f"--request is {request!r}; an id has 1 to 100 letters, digits, '_', ':' or '-'")
+    settings = load_settings()
+    with _opened(settings) as store:
         ExpertStore(store).model(model)  # before torch is imported
         from aura.experts.offload.runtime import ExpertRuntime
         from aura.experts.offload.words import Words
@@ -127,6 +138,8 @@ def experts_run(
             words = Words(Path(runtime.model.source))
             answer = runtime.generate(words.tokens(prompt), max_new_tokens=tokens, temperature=temperature, seed=seed)
             text = words.text(answer.tokens)
+            if request is not None:
+                _tell(settings, model, request, answer)
             _print_run(runtime, answer, text, as_json=as_json)
 
 
@@ -144,6 +157,14 @@ def experts_remove(
         typer.echo(json.dumps({"name": model, "removed": removed}))
         return
     console.print(f"{removed} experts of {escape(model)} are removed.")
+
+
+def _tell(settings: Settings, model: str, request: str, answer: Generation) -> None:
+    """Tell the event log which experts a request used."""
+    tokens = answer.figures.prompt_tokens + answer.figures.new_tokens
+    used = RequestActivations(request, model, tokens, answer.activations, datetime.now(UTC))
+    with closing(open_event_log(settings)) as log:
+        publish_request(log, used, source=socket.gethostname())
 
 
 def _print_run(runtime: ExpertRuntime, answer: Generation, text: str, *, as_json: bool) -> None:

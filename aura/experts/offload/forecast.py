@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -25,6 +26,25 @@ FEWEST_REQUESTS = 4
 """Requests below which all prompts are of one kind."""
 OWN_REQUESTS = 2.0
 """Requests of its own after which a kind counts as much as all requests together."""
+
+
+def transition_counts(transitions: pa.Table, experts: Sequence[int]) -> Floats:
+    """The counts of a routing table's transitions, float64[layers - 1, E, E], for a forecast to begin with.
+
+    Args:
+        transitions: Columns layer, expert, next_expert, pairs; as `aura.experts.routing.table` has them.
+        experts: Number of experts in each layer of the model.
+
+    Raises:
+        ValueError: The table names layers or experts that the model lacks.
+    """
+    found = np.zeros((max(0, len(experts) - 1), max(experts), max(experts)))
+    rows = tuple(transitions[name].to_numpy() for name in ("layer", "expert", "next_expert"))
+    if len(rows[0]) and any(rows[axis].max() >= found.shape[axis] for axis in range(3)):
+        highest = tuple(int(column.max()) for column in rows)
+        raise ValueError(f"transitions go up to layer, expert and next expert {highest}; the model has {list(experts)}")
+    found[rows] = transitions["pairs"].to_numpy()
+    return found
 
 
 class TransitionForecast:

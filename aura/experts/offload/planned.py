@@ -62,7 +62,7 @@ class Planned(Residency):
         self._gates = gates
         ways = [INLINE, BESIDE, TRANSITIONS, *([GATE] if any(gates) else [])]
         self.decoding = Ways(ways)
-        self.reading = Ways([INLINE, BESIDE, TRANSITIONS])
+        self.reading = Ways([INLINE, BESIDE, TRANSITIONS], block=1)
         self.useful = 0
         self.useless = 0
         self._loader = Loader(self._fetch)
@@ -103,11 +103,11 @@ class Planned(Residency):
             self._loader.need(numbers[expert] for expert in missing)
             if ways.current != BESIDE and layer + 1 < shelf.model.layers:
                 self._look_ahead(layer + 1, hidden, experts, ways.current)
-        yield from (self._given(layer, expert) for expert in here)
-        for expert in missing:
+        for expert in (*here, *missing):
             start = _clock()
-            if ways.current == INLINE or self._loader.take(numbers[expert]):
-                self._fetch(numbers[expert])
+            number = numbers[expert]
+            if shelf.tier(number) is Tier.L3 and (ways.current == INLINE or self._loader.take(number)):
+                self._fetch(number)
             given = self._given(layer, expert)
             shelf.traffic.waited_seconds += _clock() - start
             yield given

@@ -179,7 +179,8 @@ class ExpertRuntime:
             mode: How experts get into fast memory.
             budget_bytes: Bytes that its experts may take of the fast tier, for `lru` and `planned`; None is all that
                 the tier has.
-            transitions: Counts that the transition forecast begins with, float64[layers - 1, E, E].
+            transitions: Counts that the transition forecast begins with, float64[layers - 1, E, E], such as those of a
+                routing table (`aura.experts.offload.forecast.transition_counts`).
             on_request: Is given the activations of each request, int64[layers, E], when it is over.
             seed: Of the kinds of prompts.
 
@@ -251,7 +252,7 @@ class ExpertRuntime:
         finally:
             self._ended()
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        tokens = answer[0, 0 if cast("Any", self.network).config.is_encoder_decoder else given.shape[1] :].numpy()
+        tokens = answer[0, self._start(given) :].numpy()
         activations = self._activations.copy()
         self._kinds.note(vector, activations)
         self._on_request(activations)
@@ -302,7 +303,6 @@ class ExpertRuntime:
     ) -> torch.Tensor:
         """int64[1, n], as the model's own `generate` answers, the prompt included where it decodes only."""
         network = cast("Any", self.network)
-        start = 1 if network.config.is_encoder_decoder else given.shape[1]
         padding = network.generation_config.pad_token_id
         with torch.inference_mode(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -311,10 +311,14 @@ class ExpertRuntime:
                 attention_mask=torch.ones_like(given),
                 pad_token_id=0 if padding is None else padding,
                 use_cache=True,
-                logits_processor=LogitsProcessorList([_Follow(follow, start)] if follow else []),
+                logits_processor=LogitsProcessorList([_Follow(follow, self._start(given))] if follow else []),
                 **options,
             )
         return cast("torch.Tensor", answer)
+
+    def _start(self, given: torch.Tensor) -> int:
+        """Tokens before the first new one: the prompt, or the one that a decoder beside an encoder begins with."""
+        return 1 if cast("Any", self.network).config.is_encoder_decoder else given.shape[1]
 
     def _counted(self, found: RunFigures) -> RunFigures:
         """With what the mode counted."""
