@@ -43,6 +43,11 @@ def _beginning_with(*accepted: str) -> AfterValidator:
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 """A path that means the same to a process that runs in another directory."""
 
+
+def _installed_or_absolute(text: str) -> str:
+    return text if text == "installed" else str(Path(text).expanduser().absolute())
+
+
 Address = Annotated[str, AfterValidator(_without_credentials)]
 """An address without a user name or password in it."""
 
@@ -170,7 +175,9 @@ class ExpertSettings(_Section):
 class LanguageSettings(_Section):
     """The small language models that are trained to compare experts with a dense network."""
 
-    text: str = Field("installed", description="A directory whose sub-directories are domains of text, or `installed`.")
+    text: Annotated[str, AfterValidator(_installed_or_absolute)] = Field(
+        "installed", description="A directory whose sub-directories are domains of text, or `installed`."
+    )
     preset: Literal["small", "medium", "large", "tiny"] = Field(
         "small", description="Sizes: small for two cores, medium and large for a GPU, tiny for tests (proves nothing)."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import dagster as dg
@@ -13,6 +13,7 @@ from shell_graph import Graph, Outcome, outcome_of, small_settings
 
 from aura.experts.language.comparison import MoeVersusDense
 from aura.experts.language.models import LanguageModels
+from aura.experts.language.presets import PRESETS
 from aura.experts.language.tokens import LanguageText
 from aura.graph.lineage import Version, materialization_node
 from aura.graph.model import EdgeType
@@ -21,6 +22,7 @@ from aura.measure.mlflow_store import create_database, database_path
 from aura.settings import Settings
 from aura.settings_sections import LanguageSettings
 from aura_assets.build import build_defs
+from aura_assets.language import language_config
 
 
 @dataclass(frozen=True)
@@ -144,3 +146,10 @@ def test_nothing_of_it_starts_by_itself():
         assert specs[name].freshness_policy is None
     corpus = repository.resolve_job_def("corpus")
     assert dg.AssetKey("language_models") not in corpus.asset_layer.executable_asset_keys
+
+
+def test_the_defaults_are_the_preset_and_a_setting_changes_it():
+    assert language_config(Settings(home=Path("/nowhere"))) == PRESETS["small"]
+    settings = Settings(home=Path("/nowhere"), language=LanguageSettings(preset="tiny", experts=8, steps=3, threads=2))
+    assert language_config(settings) == replace(PRESETS["tiny"], experts=8, steps=3, threads=2)
+    assert Path(LanguageSettings(text="texts").text).is_absolute()

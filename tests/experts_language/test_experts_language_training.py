@@ -201,6 +201,12 @@ def test_parts_and_directories_there_and_back(tiny_models, tmp_path):
         replace(back, dense=back.moe).dense_network()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_preset_for_a_gpu_is_refused_where_there_is_none(small_text):
+    with pytest.raises(ValueError, match="no such device here: take 'small'"):
+        train_language_models(small_text, PRESETS["medium"])
+
+
 def test_wrong_settings_are_named():
     for wrong in ({"experts_per_token": 32}, {"hidden": 255}, {"heads": 3}, {"sequence": 1}, {"seed": -1}):
         with pytest.raises(ValueError, match=f"LanguageConfig.{'width' if 'heads' in wrong else next(iter(wrong))} is"):

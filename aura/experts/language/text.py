@@ -111,6 +111,7 @@ def read_text(
     if domain_bytes < 1 or not 0 < held_out_share < 1:
         raise ValueError(f"{domain_bytes} bytes and a held-out share of {held_out_share} make no split of a text")
     files = installed_files() if source == INSTALLED else directory_files(Path(source))
+    least = _LEAST_SHARE * min(domain_bytes, DOMAIN_BYTES)
     seen: set[str] = set()
     training: dict[str, tuple[Document, ...]] = {}
     held_out: dict[str, tuple[Document, ...]] = {}
@@ -118,7 +119,7 @@ def read_text(
     for domain in sorted(files):
         documents = _taken(_documents(domain, files[domain], seen), domain_bytes)
         size = sum(document.size for document in documents)
-        if len(documents) < MIN_DOCUMENTS or (source == INSTALLED and size < _LEAST_SHARE * domain_bytes):
+        if len(documents) < MIN_DOCUMENTS or (source == INSTALLED and size < least):
             left_out[domain] = f"{len(documents)} documents with {size} bytes are too little"
             continue
         mask = held_out_mask(

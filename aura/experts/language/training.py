@@ -78,9 +78,14 @@ def train_language_models(
         Both models with their card.
 
     Raises:
-        ValueError: The text is shorter than a batch, or a domain's held-out part than a sequence.
+        ValueError: The text is shorter than a batch, or a domain's held-out part than a sequence; or there is no CUDA
+            device and the settings want one.
     """
-    with reproducible(config.threads):
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"the preset {config.preset!r} is trained on CUDA, and there is no such device here: take 'small'"
+        )
+    with reproducible(config.threads) if config.device == "cpu" else torch.random.fork_rng():
         return _Training(text, config, checkpoint, progress).run()
 
 
