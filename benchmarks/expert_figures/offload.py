@@ -25,7 +25,8 @@ import torch
 from report import Figure, figure, tell
 from tier_policies import DATA, SHARES, closed
 
-from aura.experts.offload.runtime import ExpertRuntime, Mode, RunFigures
+from aura.experts.offload.figures import Mode, RunFigures
+from aura.experts.offload.runtime import ExpertRuntime
 from aura.experts.offload.store import ExpertStore
 from aura.tiers.budgets import TierBudgets
 from aura.tiers.planning.placement import plan_and_apply

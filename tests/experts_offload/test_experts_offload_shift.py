@@ -10,7 +10,8 @@ import torch
 from offload_models import VOCABULARY, build
 
 from aura.events.opening import open_event_log
-from aura.experts.offload.runtime import ExpertRuntime, Mode
+from aura.experts.offload.figures import Mode
+from aura.experts.offload.runtime import ExpertRuntime
 from aura.experts.offload.store import ExpertStore
 from aura.services.operations import TOPIC, OperationsPublisher
 from aura.settings import load_settings

@@ -30,7 +30,8 @@ from aura.tiers.records import Tier
 from aura.tiers.store import TieredStore
 
 if TYPE_CHECKING:
-    from aura.experts.offload.runtime import ExpertRuntime, Generation
+    from aura.experts.offload.figures import Generation
+    from aura.experts.offload.runtime import ExpertRuntime
 
 experts_app = typer.Typer(no_args_is_help=True, help="Mixture-of-experts models whose experts live in the tiers.")
 console = Console()

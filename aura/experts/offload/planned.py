@@ -6,8 +6,8 @@ with.
 Experts in the slow tier's shared memory are computed from where they are; moving them first would cost more than it
 gains. What is in L3 has to be copied anyway, so it takes a place in fast memory if the one that would wait longest for
 its next use leaves it. How long an expert waits is the rest of the cycle of layers, and one cycle for each token that
-is expected to pass without it (SpecMD, arXiv 2602.03921); how many are is learned from the kind of the prompt and, the
-longer a request goes on, from itself.
+is expected to pass without it (SpecMD, arXiv 2602.03921). That is known from a short and a long moving average of what
+tokens used, as in the tiers (ARMS, arXiv 2508.04417), and when a request begins from the kind of its prompt.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aura.experts.offload.ahead import Loader, Ways
-from aura.experts.offload.forecast import PRIOR_TOKENS, Floats, TransitionForecast
+from aura.experts.offload.forecast import Floats, TransitionForecast
 from aura.experts.offload.residency import Residency
 from aura.experts.offload.shelf import Shelf
+from aura.tiers.gaps import LONG, SHORT, SHORT_WEIGHT
 from aura.tiers.records import Tier
 
 if TYPE_CHECKING:
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
 INLINE, BESIDE, TRANSITIONS, GATE = "inline", "beside", "transitions", "gate"
 """Ways: fetch when it is needed; this layer's while others of it are computed; also the next layer's, by the transition
 forecast or by the next layer's gate, given what this layer is given ("speculative gating", arXiv 2312.17238)."""
-MEMORY_TOKENS = 64.0
-"""Tokens after which what a request used counts for 1/e."""
+KIND_WEIGHT = 0.5
+"""Weight of what the kind of a prompt uses, against what was used last, when a request begins."""
+LEAST = 1e-4
+"""Chance of an expert that was never seen."""
 LEAST_CHANCE = 0.3
 """Chance of being used from which an expert is fetched ahead."""
 AHEAD_SHARE = 0.25
@@ -68,10 +71,11 @@ class Planned(Residency):
         self._loader = Loader(self._fetch)
         self._choosing = threading.Lock()
         layers, most = shelf.model.layers, max(shelf.model.experts)
-        self._chances: Floats = np.full((layers, most), 1.0 / most)
-        self._weight = 0.0
-        self._now = 0
-        self._kept: set[int] = set()
+        self._short: Floats = np.full((layers, most), 1.0 / most)
+        self._long: Floats = self._short.copy()
+        self._now = layers
+        self._column = np.arange(len(shelf.keys)) - np.asarray(shelf.first)[shelf.layer_of]
+        self._kept = np.zeros(len(shelf.keys), dtype=np.bool_)
         self._ahead: set[int] = set()
         self._before: list[int] = []
         self._step_began: float | None = None
@@ -79,9 +83,9 @@ class Planned(Residency):
 
     def expect(self, chances: Floats | None) -> None:
         """Tell how often each expert is used for a token of the request that begins, float64[layers, E]."""
-        self._weight = 0.0 if chances is None else PRIOR_TOKENS
         if chances is not None:
-            self._chances = np.maximum(chances, 1e-4)
+            self._short += KIND_WEIGHT * (chances - self._short)
+            self._long += KIND_WEIGHT * (chances - self._long)
 
     def each(
         self, layer: int, hidden: torch.Tensor, experts: Sequence[int], tokens: Sequence[int]
@@ -98,7 +102,9 @@ class Planned(Residency):
         self.hits += len(here)
         self.misses += len(missing)
         self._learn(layer, count, experts, tokens)
-        self._kept = set(numbers.values()) | self._ahead
+        kept = np.zeros_like(self._kept)
+        kept[[*numbers.values(), *self._ahead]] = True
+        self._kept = kept
         if ways.current != INLINE:
             self._loader.need(numbers[expert] for expert in missing)
             if ways.current != BESIDE and layer + 1 < shelf.model.layers:
@@ -119,6 +125,7 @@ class Planned(Residency):
         self.useless += len(self._ahead)
         self._ahead = set()
         self._step_began = None
+        self._now = self.shelf.model.layers
         self._before = []
 
     def close(self) -> None:
@@ -126,8 +133,8 @@ class Planned(Residency):
         self._loader.close()
 
     def _step(self, layer: int, count: int) -> Ways:
-        """The ways that this step chooses from; at the first layer the last step is over."""
-        if layer == 0:
+        """The ways that this step chooses from; where layers begin again, the last step is over."""
+        if layer <= self._now:
             now = _clock()
             if self._step_began is not None:
                 ways = self.decoding if self._step_tokens == 1 else self.reading
@@ -138,13 +145,17 @@ class Planned(Residency):
     def _learn(self, layer: int, count: int, experts: Sequence[int], tokens: Sequence[int]) -> None:
         if count == 1 and layer and self._before:
             self._transitions.note(layer, self._before, experts)
-        chances = self._chances[layer]
-        rate = count / (min(self._weight, MEMORY_TOKENS) + count)
-        chances *= 1 - rate
-        chances[list(experts)] += rate * np.asarray(tokens) / count
-        np.maximum(chances, 1e-4, out=chances)
-        if layer == self.shelf.model.layers - 1:
-            self._weight += count
+        shares = np.asarray(tokens) / count
+        # Many tokens at once say what the text is like; in which order they used what is not known.
+        rate = 1 - (1 - LONG) ** count
+        for average, weight in ((self._short, SHORT if count == 1 else rate), (self._long, rate)):
+            average[layer] *= 1 - weight
+            average[layer, list(experts)] += weight * shares
+
+    def _chances(self, layer: int) -> Floats:
+        """float64[E], the chance that the next token uses each expert of a layer."""
+        found: Floats = SHORT_WEIGHT * self._short[layer] + (1 - SHORT_WEIGHT) * self._long[layer]
+        return np.maximum(found, LEAST)
 
     def _settle(self, layer: int, used: set[int]) -> None:
         """What was fetched ahead for this layer was of use, or not."""
@@ -160,7 +171,7 @@ class Planned(Residency):
         gate = self._gates[layer] if way == GATE else None
         chosen = None if gate is None else gate(hidden)
         if chosen is None:
-            chances = self._chances[layer]
+            chances = self._chances(layer)
             if count == 1:
                 chances = self._transitions.chances(layer, experts, chances)
             else:
@@ -171,7 +182,7 @@ class Planned(Residency):
         numbers = [shelf.number(layer, expert) for expert in chosen if expert < shelf.model.experts[layer]]
         wanted = [number for number in numbers if shelf.tier(number) is Tier.L3][:most]
         self._ahead |= set(wanted)
-        self._kept |= set(wanted)
+        self._kept[wanted] = True
         self._loader.want(wanted)
 
     def _fetch(self, number: int) -> None:
@@ -190,17 +201,17 @@ class Planned(Residency):
         lacking = shelf.lacking(number)
         if lacking <= 0:
             return []
-        held = np.flatnonzero(shelf.held)
-        kept = self._kept
-        free = np.array([other for other in held.tolist() if other not in kept], dtype=np.int64)
         layers = shelf.model.layers
-        place = shelf.layer_of[free]
-        rest = (place - self._now - 1) % layers
-        wait = rest + layers / self._chances[place, free - np.asarray(shelf.first)[place]]
+        short, long = (average[shelf.layer_of, self._column] for average in (self._short, self._long))
+        chances = np.maximum(SHORT_WEIGHT * short + (1 - SHORT_WEIGHT) * long, LEAST)
+        wait = (shelf.layer_of - self._now - 1) % layers + layers / chances
+        wait[~shelf.held | self._kept] = -1
         leaving = []
-        for other in free[np.argsort(-wait)].tolist():
+        while lacking > 0:
+            other = int(wait.argmax())
+            if wait[other] < 0:
+                return None
             leaving.append(other)
+            wait[other] = -1
             lacking -= int(shelf.sizes[other])
-            if lacking <= 0:
-                return leaving
-        return None
+        return leaving

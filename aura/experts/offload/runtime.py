@@ -8,8 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -23,6 +22,7 @@ from transformers import LogitsProcessor, LogitsProcessorList  # noqa: TID253
 
 from aura.experts.offload.checkpoint import fingerprint, open_complete, open_shell
 from aura.experts.offload.errors import ModelFilesError
+from aura.experts.offload.figures import Generation, Mode, RunFigures
 from aura.experts.offload.forecast import Floats, RequestForecast, TransitionForecast
 from aura.experts.offload.kernel import Weights, resident
 from aura.experts.offload.layout import expert_layers
@@ -34,85 +34,6 @@ from aura.tiers.records import Tier
 from aura.tiers.store import TieredStore
 
 logger = logging.getLogger(__name__)
-
-
-class Mode(StrEnum):
-    """How experts get into fast memory."""
-
-    RESIDENT = "resident"
-    COLD = "cold"
-    LRU = "lru"
-    ONLINE = "online"
-    PLANNED = "planned"
-
-
-@dataclass(frozen=True, slots=True)
-class RunFigures:
-    """What a request came to.
-
-    Attributes:
-        mode: The mode.
-        prompt_tokens: Tokens of the prompt.
-        new_tokens: Tokens that were generated.
-        seconds: Wall seconds of all.
-        prefill_seconds: Of it, until the first token was there.
-        cpu_seconds: CPU seconds of the process, its other threads included.
-        hits: Uses of experts that were in memory when their layer was reached; with LRU in the fast tier.
-        misses: The other uses.
-        reads: Uses by the tier that they were read from.
-        bytes_read: Bytes that were copied for them.
-        moved: Experts that were brought to fast memory.
-        waited_seconds: Seconds that the computation waited for experts.
-        useful: Experts that were fetched ahead, and used.
-        useless: Those that were fetched in vain.
-        ways: Seconds of a decoding step by each way of fetching, as measured so far.
-        way: The one that is used.
-        kind: Kind of the prompt.
-    """
-
-    mode: Mode
-    prompt_tokens: int
-    new_tokens: int
-    seconds: float
-    prefill_seconds: float
-    cpu_seconds: float
-    hits: int = 0
-    misses: int = 0
-    reads: dict[str, int] = field(default_factory=dict)
-    bytes_read: int = 0
-    moved: int = 0
-    waited_seconds: float = 0.0
-    useful: int = 0
-    useless: int = 0
-    ways: dict[str, float] = field(default_factory=dict)
-    way: str = ""
-    kind: int = 0
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Generated tokens over the seconds of all."""
-        return self.new_tokens / self.seconds
-
-    @property
-    def hit_ratio(self) -> float | None:
-        """Hits over all uses; None where the store was not used."""
-        uses = self.hits + self.misses
-        return self.hits / uses if uses else None
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Generation:
-    """The answer to one request.
-
-    Attributes:
-        tokens: int64[n], the new tokens.
-        activations: int64[layers, E], tokens that used each expert.
-        figures: What it came to.
-    """
-
-    tokens: NDArray[np.int64]
-    activations: NDArray[np.int64]
-    figures: RunFigures
 
 
 class _Layer:
@@ -202,6 +123,7 @@ class ExpertRuntime:
         self.short_of_cycle = self._short()
         self._kinds = RequestForecast(choices, seed=seed)
         self._activations = np.zeros((self.model.layers, max(self.model.experts)), dtype=np.int64)
+        self._layer = -1
         self._prefilled: float | None = None
         forecast = TransitionForecast(self.model.experts, choices, transitions)
         self.residency = self._made(forecast, [_gate(self.network, layer.name) for layer in layers])
@@ -275,13 +197,15 @@ class ExpertRuntime:
 
     def note(self, layer: int, experts: Sequence[int], tokens: Sequence[int]) -> None:
         """Count what a layer uses. Called by the layers."""
-        if layer == 0 and self._prefilled is None and self._activations[-1].any():
+        if layer <= self._layer and self._prefilled is None:  # the layers begin again: the first token is there
             self._prefilled = time.perf_counter()
+        self._layer = layer
         self._activations[layer, list(experts)] += np.asarray(tokens)
 
     def _begin(self, vector: NDArray[np.float32]) -> int:
         """A request begins: what kind it is, and what follows from that."""
         self._activations[:] = 0
+        self._layer = -1
         self._prefilled = None
         self.shelf.traffic = Traffic(dict.fromkeys(Tier, 0))
         kind = self._kinds.kind(vector)

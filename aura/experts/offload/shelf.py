@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aura.experts.offload.errors import OffloadError
-from aura.experts.offload.store import ExpertModel, expert_key
+from aura.experts.offload.store import ExpertModel, model_key
 from aura.tiers.local import LocalStore
 from aura.tiers.records import Tier
 from aura.tiers.store import TieredStore
@@ -72,7 +72,7 @@ class Shelf:
         self.keys = model.keys
         self.first = np.concatenate([[0], np.cumsum(model.experts)]).tolist()
         self.layer_of = np.repeat(np.arange(model.layers), model.experts)
-        sizes = {entry.key: entry.bytes for entry in store.entries(f"{self.keys[0].rsplit('/', 2)[0]}/")}
+        sizes = {entry.key: entry.bytes for entry in store.entries(f"{model_key(model.name)}/")}
         missing = [key for key in self.keys if key not in sizes]
         if missing:
             raise OffloadError(f"the store lacks {missing[0]} and {len(missing) - 1} more; put the model in again")
@@ -90,8 +90,7 @@ class Shelf:
 
     def refresh(self) -> None:
         """Look again where everything is: others may have moved it."""
-        prefix = expert_key(self.model.name, 0, 0).rsplit("/", 2)[0]
-        tiers = {entry.key: entry.tier for entry in self.store.entries(f"{prefix}/")}
+        tiers = {entry.key: entry.tier for entry in self.store.entries(f"{model_key(self.model.name)}/")}
         with self._lock:
             self._tiers = [tiers.get(key, Tier.L3) for key in self.keys]
             self.held = np.array([tier is self.fast for tier in self._tiers], dtype=np.bool_)
