@@ -7,7 +7,7 @@ from typing import Literal
 
 import dagster as dg
 
-from aura.settings import Settings
+from aura.settings import LOOPBACK, Settings
 from aura_assets import (
     corpus,
     drift,
@@ -78,6 +78,20 @@ ASSETS = (
     tiers.tier_placement,
 )
 
+PAGES = {
+    "corpus": "corpus",
+    "embeddings": "corpus",
+    "joint": "corpus",
+    "search": "corpus",
+    "topology": "topology",
+    "drift": "topology",
+    "experts": "experts",
+    "language": "experts",
+    "requests": "experts",
+    "tiers": "tiers",
+}
+"""Where the dashboard shows the assets of a group; the others stand on its first page."""
+
 Location = Literal["everything", "cpu", "gpu"]
 
 
@@ -103,7 +117,7 @@ def build_defs(
             jobs.listing,
             jobs.tiers,
             jobs.placement,
-            jobs.language_models,
+            jobs.language,
             jobs.requests,
             jobs.notebooks,
         ],
@@ -138,8 +152,16 @@ def build_defs(
 
 
 def _with_settings(spec: dg.AssetSpec, settings: Settings) -> dg.AssetSpec:
-    """The settings that a value depends on are part of its code version: when they change, it is recomputed."""
-    return spec.replace_attributes(code_version=f"{spec.code_version}-{settings.digest(spec.metadata[SETTINGS])}")
+    """The settings that a value depends on are part of its code version: when they change, it is recomputed.
+
+    Where the dashboard shows it depends on the settings too.
+    """
+    digest = settings.digest(spec.metadata[SETTINGS])
+    page = f"http://{LOOPBACK}:{settings.services.dashboard_port}/{PAGES.get(spec.group_name or '', '')}"
+    return spec.replace_attributes(
+        code_version=f"{spec.code_version}-{digest}",
+        metadata={**spec.metadata, "dashboard": dg.MetadataValue.url(page)},
+    )
 
 
 def _watchers() -> list[dg.SensorDefinition]:

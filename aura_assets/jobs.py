@@ -35,8 +35,8 @@ placement = dg.define_asset_job(
     description="Place the objects anew with the costs that were measured last.",
 )
 
-language_models = dg.define_asset_job(
-    "language_models",
+language = dg.define_asset_job(
+    "language",
     selection=dg.AssetSelection.groups("language"),
     description="Train a language model with experts and its dense twin of one seed; compare once all seeds are there.",
 )

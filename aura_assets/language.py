@@ -1,6 +1,6 @@
 """Small language models: does a mixture of experts pay?
 
-Nothing here starts by itself: a training takes minutes. The job `language_models` makes one seed.
+Nothing here starts by itself: a training takes minutes. The job `language` makes one seed.
 """
 
 from __future__ import annotations

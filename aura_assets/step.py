@@ -294,7 +294,10 @@ class Step:
         """What is left to do once the value is durable. What fails here costs the record, not the value."""
         made = outcome.made
         self._tell_lineage(outcome, published)
-        metadata = {} if reference is None else {"mlflow_run": reference}
+        metadata: dict[str, Any] = {}
+        if reference is not None:
+            page = f"{self.settings.mlflow_address}/#/runs/{reference}"
+            metadata = {"mlflow_run": reference, "mlflow_page": dg.MetadataValue.url(page)}
         if made.when_published is None:
             return metadata
         try:

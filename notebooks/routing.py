@@ -85,7 +85,7 @@ picture
 # ## The language model beside its dense twin
 #
 # Bits per byte of held-out text at equal steps, at equal time, and the time to equal quality, over three seeds. It is
-# trained by the job `language_models`, which takes minutes and is not part of `make demo`.
+# trained by the job `language`, which takes minutes and is not part of `make demo`.
 
 # %%
 from aura.experts.language.plots import plot_curves, plot_differences
@@ -95,7 +95,7 @@ try:
     print(comparison.sentence())
     picture = Image(plot_differences(comparison))
 except ValueNotPublishedError:
-    print("Not measured in this home yet: run the job `language_models`.")
+    print("Not measured in this home yet: run the job `language`.")
     comparison, picture = None, None
 picture
 

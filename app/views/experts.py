@@ -70,7 +70,7 @@ def draw_comparison(frame: Frame) -> None:
     """Whether experts pay: the language model against its dense twin."""
     values = frame.values().value or ()
     if not any(value.name == COMPARISON for value in values):
-        st.html(markup.note("Not measured here yet: run the job `language_models` in Dagster, which takes minutes."))
+        st.html(markup.note("Not measured here yet: run the job `language` in Dagster, which takes minutes."))
         return
     shown = frame.shown(COMPARISON, None)
     if shown is None or not isinstance(shown.value, MoeVersusDense):

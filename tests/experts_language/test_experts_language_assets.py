@@ -39,7 +39,7 @@ class Language:
         with self.graph.instance() as instance:
             result = (
                 build_defs(self.settings)
-                .resolve_job_def("language_models")
+                .resolve_job_def("language")
                 .execute_in_process(instance=instance, raise_on_error=False, partition_key=seed, tags=tags)
             )
             return outcome_of(result)
