@@ -66,6 +66,7 @@ SHOWN_FIGURES = [
     checks=EXPERT_MODEL,
     settings=tuple(f"experts.{name}" for name in TRAINING),
     reusable=True,
+    code_version="2",
 )
 def expert_model(
     context: dg.AssetExecutionContext,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch  # noqa: TID253 - a module of neural networks; nothing light imports it
 from torch import nn  # noqa: TID253
 
-from aura.experts.switch import Routing, SwitchLayer, initialise
+from aura.experts.gating import Routing
+from aura.experts.switch import SwitchLayer, initialise
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,20 @@ class Routing:
         logits: Router logits [T, E], float32 (float64 for a float64 layer).
         probabilities: Softmax of the logits [T, E], the same dtype.
         choices: The chosen experts of each token, best first [T, k], int64, whether or not there was a place.
+        weights: The weight of each choice [T, k], the same dtype; 0 for a choice without a place.
         kept: Whether each choice got a place [T, k], bool.
     """
 
     logits: torch.Tensor
     probabilities: torch.Tensor
     choices: torch.Tensor
+    weights: torch.Tensor
     kept: torch.Tensor
+
+    @property
+    def experts(self) -> torch.Tensor:
+        """Where each choice is sent [T, k], int64: the expert, or E for a choice without a place."""
+        return self.choices.masked_fill(~self.kept, self.logits.shape[1])
 
     def load(self) -> torch.Tensor:
         """Assignments to each expert before capacity [E], int64."""
@@ -46,7 +53,12 @@ class Routing:
 
     def detach(self) -> Routing:
         """The same without the graph of the gradients."""
-        return replace(self, logits=self.logits.detach(), probabilities=self.probabilities.detach())
+        return replace(
+            self,
+            logits=self.logits.detach(),
+            probabilities=self.probabilities.detach(),
+            weights=self.weights.detach(),
+        )
 
 
 def expert_capacity(assignments: int, experts: int, capacity_factor: float) -> int:
@@ -156,7 +168,14 @@ class ExpertGate(nn.Module):
             Router logits [T, E] in float32 or wider; weights [T, k] in the dtype of the tokens; experts [T, k], int64.
             A choice without a place has the expert E and the weight 0.
         """
-        tokens = hidden_states.reshape(-1, self.hidden_dim)
+        self.routing = self.route(hidden_states.reshape(-1, self.hidden_dim), self.capacity_factor)
+        if self.training and self.balancing == "bias":
+            self.assigned += self.routing.load()
+        experts = self.routing.choices if self.capacity_factor is None else self.routing.experts
+        return self.routing.logits, self.routing.weights.to(hidden_states.dtype), experts
+
+    def route(self, tokens: torch.Tensor, capacity_factor: float | None) -> Routing:
+        """Choose the experts of tokens [T, d] and give out the places of this capacity; nothing is remembered."""
         if self.training and self.jitter > 0:
             tokens = tokens * torch.empty_like(tokens).uniform_(1 - self.jitter, 1 + self.jitter)
         precision = torch.promote_types(tokens.dtype, torch.float32)
@@ -165,16 +184,14 @@ class ExpertGate(nn.Module):
             columns = self.weight.to(precision) @ tokens.to(precision).T
             logits, probabilities = columns.T, torch.softmax(columns, dim=0).T
         weights, choices = self._choose(probabilities)
-        kept = self._places(probabilities, choices)
-        self.routing = Routing(logits, probabilities, choices, kept)
-        if self.training and self.balancing == "bias":
-            self.assigned += self.routing.load()
         if self.normalise:
             weights = weights / weights.sum(dim=1, keepdim=True)
-        if self.capacity_factor is None:
-            return logits, weights.to(hidden_states.dtype), choices
-        weights = weights.masked_fill(~kept, 0)
-        return logits, weights.to(hidden_states.dtype), choices.masked_fill(~kept, self.num_experts)
+        if capacity_factor is None:
+            return Routing(logits, probabilities, choices, weights, torch.ones_like(choices, dtype=torch.bool))
+        priority = probabilities.detach().amax(dim=1) if self.batch_priority else None
+        capacity = expert_capacity(choices.numel(), self.num_experts, capacity_factor)
+        kept = queue_positions(choices, self.num_experts, priority) < capacity
+        return Routing(logits, probabilities, choices, weights.masked_fill(~kept, 0), kept)
 
     def _choose(self, probabilities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.balancing == "bias":
@@ -182,13 +199,6 @@ class ExpertGate(nn.Module):
             return probabilities.gather(1, choices), choices
         weights, choices = torch.topk(probabilities, self.top_k, dim=1)
         return weights, choices
-
-    def _places(self, probabilities: torch.Tensor, choices: torch.Tensor) -> torch.Tensor:
-        if self.capacity_factor is None:
-            return torch.ones_like(choices, dtype=torch.bool)
-        priority = probabilities.detach().amax(dim=1) if self.batch_priority else None
-        capacity = expert_capacity(choices.numel(), self.num_experts, self.capacity_factor)
-        return queue_positions(choices, self.num_experts, priority) < capacity
 
     @torch.no_grad()
     def update_bias(self, rate: float) -> None:

@@ -157,9 +157,10 @@ def aura_experts_forward(
 
 
 def _is_swiglu(experts: Experts) -> bool:
-    plain = experts.has_gate and not experts.has_bias and not experts.has_post_expert_norm
+    if not experts.has_gate or experts.has_bias or experts.has_post_expert_norm:
+        return False
     gating = type(experts)._apply_gate  # noqa: SLF001 - what the interface gives
-    return plain and gating is _default_apply_gate and isinstance(experts.act_fn, nn.SiLU | SiLUActivation)
+    return gating is _default_apply_gate and isinstance(experts.act_fn, nn.SiLU | SiLUActivation)
 
 
 class _SwiGLUExperts(torch.autograd.Function):

@@ -45,7 +45,7 @@ class RegisteredExpertModel(PythonModel):
         standard = (vectors - router["input_mean"]) / router["input_scale"]
         hidden = standard @ router["projection.weight"].T + router["projection.bias"]
         tokens = _layer_norm(hidden, router["norm.weight"], router["norm.bias"])
-        logits = tokens @ router["switch.router"].T
+        logits = tokens @ router["switch.router.weight"].T
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = weights / weights.sum(axis=1, keepdims=True)
         chosen = probabilities.argmax(axis=1)

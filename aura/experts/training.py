@@ -171,7 +171,7 @@ class _Training:
         vectors, targets = self.vectors[batch], self.targets[batch]
         logits, routing = self.switch(vectors, self.config.capacity_factor)
         switch_loss = cross_entropy(logits, targets)
-        balance = load_balancing_loss(routing.probabilities, routing.expert)
+        balance = load_balancing_loss(routing.probabilities, routing.choices)
         z_loss = router_z_loss(routing.logits)
         dense_loss = cross_entropy(self.dense(vectors), targets)
         objectives = (

@@ -46,8 +46,8 @@ def test_counts_are_those_of_the_network(table, digit_model, digits, labels):
     for start in range(0, len(order), 128):
         with torch.no_grad():
             routing = module(torch.from_numpy(digits.vectors[order[start : start + 128]]), 1.25)[1]
-        expert += routing.expert.tolist()
-        kept += routing.kept.tolist()
+        expert += routing.choices[:, 0].tolist()
+        kept += routing.kept[:, 0].tolist()
     load, places = Counter(expert), Counter(e for e, k in zip(expert, kept, strict=True) if k)
     assert table.experts["tokens"].to_pylist() == [load[e] for e in range(4)]
     assert table.experts["kept"].to_pylist() == [places[e] for e in range(4)]

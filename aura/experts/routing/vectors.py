@@ -14,8 +14,8 @@ from aura.experts.routing.tabulate import CLUSTERS, Items, Origin, embedding_clu
 from aura.experts.routing.tally import LayerForm, RoutingTally
 
 if TYPE_CHECKING:
+    from aura.experts.gating import Routing
     from aura.experts.model import ExpertModel
-    from aura.experts.switch import Routing
 
 NAME = "expert_model"
 """What routing tables call the model."""
@@ -58,7 +58,7 @@ def route(
     start = 0
     for routing in _routings(model, ordered):
         tally.add(_as_batch(routing, start))
-        start += len(routing.expert)
+        start += len(routing.choices)
     items = Items(
         ids=[item_ids[row] for row in order],
         labels=[labels[row] for row in order],
@@ -95,14 +95,13 @@ def router_probabilities(model: ExpertModel, vectors: np.ndarray) -> np.ndarray:
 
 def _as_batch(routing: Routing, start: int) -> RoutedBatch:
     """The routing of the items from `start` on, one token each."""
-    kept = routing.kept[:, None]
     layer = LayerRouting(
         probabilities=routing.probabilities.numpy(),
-        experts=routing.expert[:, None].numpy(),
-        weights=routing.gate[:, None].masked_fill(~kept, 0).numpy(),
-        kept=kept.numpy(),
+        experts=routing.choices.numpy(),
+        weights=routing.weights.numpy(),
+        kept=routing.kept.numpy(),
     )
-    return RoutedBatch(texts=start + np.arange(len(routing.expert)), tokens={}, layers=(layer,))
+    return RoutedBatch(texts=start + np.arange(len(routing.choices)), tokens={}, layers=(layer,))
 
 
 def _check_dimension(model: ExpertModel, vectors: np.ndarray) -> None:
