@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -151,6 +152,11 @@ def test_directories_that_are_no_models_are_refused(store, tmp_path, saved):
     (directory / "model.safetensors").unlink()
     with pytest.raises(ModelFilesError, match=r"model\.safetensors"):
         experts.put(directory)
+    quantized = save("qwen", tmp_path / "quantized")
+    config = json.loads((quantized / "config.json").read_text()) | {"quantization_config": {"quant_method": "mxfp4"}}
+    (quantized / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelFilesError, match="is quantized"):
+        experts.put(quantized)
     import transformers as hf
 
     sizes = {"vocab_size": 8, "hidden_size": 16, "num_hidden_layers": 1, "head_dim": 8, "intermediate_size": 16}

@@ -139,6 +139,10 @@ def _by_layer(
 
 def _model_class(directory: Path) -> Any:  # noqa: ANN401 - a class whose methods have no types
     config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
+    if getattr(config, "quantization_config", None) is not None:
+        raise ModelFilesError(
+            f"{directory} is quantized; save a copy of the model in bfloat16 or float32 and name that"
+        )
     auto: Any = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     with torch.device("meta"):
         try:
