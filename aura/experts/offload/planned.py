@@ -122,8 +122,7 @@ class Planned(Residency):
     def end(self) -> None:
         """As `Residency.end`."""
         self._loader.idle()
-        self.useless += len(self._ahead)
-        self._ahead = set()
+        self._settle(self.shelf.model.layers, set())
         self._step_began = None
         self._now = self.shelf.model.layers
         self._before = []
@@ -158,10 +157,11 @@ class Planned(Residency):
         return np.maximum(found, LEAST)
 
     def _settle(self, layer: int, used: set[int]) -> None:
-        """What was fetched ahead for this layer was of use, or not."""
+        """What was fetched ahead for this layer was of use, or not; what was not fetched in time is neither."""
         of_layer = {number for number in self._ahead if self.shelf.layer_of[number] <= layer}
-        self.useful += len(of_layer & used)
-        self.useless += len(of_layer - used)
+        fetched = {number for number in of_layer if self.shelf.tier(number) is not Tier.L3}
+        self.useful += len(fetched & used)
+        self.useless += len(fetched - used)
         self._ahead = self._ahead - of_layer
 
     def _look_ahead(self, layer: int, hidden: torch.Tensor, experts: Sequence[int], way: str) -> None:
