@@ -169,7 +169,7 @@ def expert_routing_table(
     )
 
 
-def routing_made(table: RoutingTable) -> Made:
+def routing_made(table: RoutingTable, *, why: str = "every item was routed") -> Made:
     """A routing table with its figures: of the worst layer, and what is told of groups of the one that tells most."""
     figures = {
         "items": table.figures.items,
@@ -205,6 +205,7 @@ def routing_made(table: RoutingTable) -> Made:
         rows=table.experts.num_rows,
         figures=figures,
         metadata={
+            "why": why,
             "model": table.figures.model,
             "experts": markdown_table(table.experts.slice(0, SHOWN_EXPERTS)),
             "layers": markdown_table(table.layers.select(SHOWN_FIGURES)),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from aura.corpus.manifest import CorpusManifest
 from aura.embeddings.table import EmbeddingTable
+from aura.experts.routing.table import RoutingTable
 from aura.experts.routing.tabulate import Items, embedding_clusters, route_texts
 from aura.settings import Settings
 from aura.tiers.catalog import Catalog
@@ -15,22 +18,27 @@ from aura.tiers.store import TieredStore
 from aura_assets.asset import aura_asset
 from aura_assets.checks import ROUTING_TABLE
 from aura_assets.experts import routing_made
-from aura_assets.step import Made, Skipped
+from aura_assets.step import FORCE_TAG, Made, Skipped
 from resources.progress import Progress
 
 if TYPE_CHECKING:
     from aura.experts.routing.capture import RoutedModel
 
-SETTINGS = ("routed_model", "earlier_checkpoint", "routed_texts", "routed_tokens", "clusters", "seed")
+CODE_VERSION = "transformers-1"
+
+SETTINGS = tuple(
+    f"experts.{name}"
+    for name in ("routed_model", "earlier_checkpoint", "routed_texts", "routed_tokens", "clusters", "seed")
+)
 
 
 @aura_asset(
     group="experts",
     kinds={"pytorch", "arrow"},
     checks=ROUTING_TABLE,
-    settings=tuple(f"experts.{name}" for name in SETTINGS),
+    settings=SETTINGS,
     wants_gpu=True,
-    code_version="transformers",
+    code_version=CODE_VERSION,
 )
 def expert_routing_table(
     context: dg.AssetExecutionContext,
@@ -55,17 +63,41 @@ def expert_routing_table(
     rows = rows[: chosen.routed_texts]
     if chosen.routed_model is None or not rows:
         return Skipped("no model is configured, or none of the embedded texts is in the manifest any more")
+    items = Items([ids[row] for row in rows], [labels[row] for row in rows], clusters[rows])
+    made_of = _digest(items, settings)
+    previous = Catalog(store).load_previous(RoutingTable, "expert_routing_table", partition)
+    forced = context.run.tags.get(FORCE_TAG) == "true"
+    if previous is not None and previous.figures.made_of == made_of and not forced:
+        return routing_made(previous, why="neither the texts, nor the model, nor a setting has changed")
     return routing_made(
         route_texts(
             _open(chosen.routed_model, settings),
-            [texts[ids[row]] for row in rows],
-            Items([ids[row] for row in rows], [labels[row] for row in rows], clusters[rows]),
+            [texts[item] for item in items.ids],
+            items,
             tokens=chosen.routed_tokens,
             seed=chosen.seed,
             earlier=None if chosen.earlier_checkpoint is None else _open(chosen.earlier_checkpoint, settings),
+            made_of=made_of,
             progress=progress(f"expert_routing_table[{partition}]"),
-        )
+        ),
+        why=f"routed {len(rows)} texts",
     )
+
+
+def _digest(items: Items, settings: Settings) -> str:
+    """What the table follows from: the code, the settings, the contents of the models, and the items.
+
+    The models' contents, since a directory can hold another model than yesterday.
+    """
+    from aura.experts.routing.capture import model_fingerprint  # loads torch
+
+    names = (settings.experts.routed_model, settings.experts.earlier_checkpoint)
+    timeout = settings.embeddings.hub_timeout_seconds
+    models = [name and model_fingerprint(name, hub_timeout_s=timeout) for name in names]
+    known = [CODE_VERSION, settings.digest(SETTINGS), models, *map(list, (items.ids, items.labels))]
+    digest = hashlib.blake2b(json.dumps(known).encode(), digest_size=16)
+    digest.update(items.clusters.tobytes())
+    return digest.hexdigest()
 
 
 def _open(name: str, settings: Settings) -> RoutedModel:

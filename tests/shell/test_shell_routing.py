@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 from shell_graph import Graph, changed
 from shell_models import save_mixture
 
 from aura.experts.routing.table import RoutingTable
+from aura_assets.step import FORCE_TAG
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +38,30 @@ def test_the_routing_of_a_configured_model_is_tabulated_on_the_texts(graph, mixt
     assert outcome.entries["expert_routing_table"].keys() >= {"load", "specialisation", "coactivation", "transitions"}
     assert 0 < outcome.materialized["expert_routing_table"]["saturation"] < 1
     assert outcome.checks["expert_routing_table", "shares_sum_to_one"].passed
+
+
+def test_the_same_model_routes_the_same_texts_once(graph, mixtures, tmp_path) -> None:
+    model = Path(shutil.copytree(mixtures[0], tmp_path / "model"))
+    routed = Graph(changed(graph.settings, experts={"routed_model": str(model), "routed_texts": 20}))
+
+    def run(**options):
+        outcome = routed.run("corpus", **options)
+        return outcome.materialized["expert_routing_table"]["why"], outcome.data_versions["expert_routing_table"]
+
+    first = run()
+    again = run()
+    forced = run(tags={FORCE_TAG: "true"})
+    assert (first[0], again[0], forced[0]) == (
+        "routed 20 texts",
+        "neither the texts, nor the model, nor a setting has changed",
+        "routed 20 texts",
+    )
+    assert first[1] == again[1] == forced[1]
+    for name in ("model.safetensors", "config.json"):
+        shutil.copyfile(mixtures[1] / name, model / name)
+    trained_on = run()
+    assert trained_on[0] == "routed 20 texts"
+    assert trained_on[1] != first[1]
 
 
 def test_texts_without_labels_are_routed_too(graph, corpus_directory, mixtures) -> None:

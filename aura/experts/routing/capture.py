@@ -22,7 +22,7 @@ import torch  # noqa: TID253 - a module of neural networks; nothing light import
 from torch import nn  # noqa: TID253
 
 from aura.embeddings.errors import ModelFilesError
-from aura.embeddings.weights import HUB_TIMEOUT_S, locate_model
+from aura.embeddings.weights import HUB_TIMEOUT_S, ModelFiles, locate_model
 from aura.experts.gating import Routing
 from aura.experts.routing.batch import LayerRouting, RoutedBatch, Stack
 from aura.experts.routing.errors import NotAMixtureError, RoutedModelError, RoutingError
@@ -47,6 +47,8 @@ BATCH_TOKENS = 4096
 
 CHUNK = 512
 """Texts that are put in order of length together, so that a batch holds little padding."""
+
+Dtype = Literal["auto", "float32", "bfloat16"]
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model", "vocab.json")
 
@@ -161,12 +163,32 @@ def _choices(layer: SparseLayer, dispatch: Dispatch, logits: torch.Tensor) -> tu
     return dispatch.experts, torch.ones_like(dispatch.experts, dtype=torch.bool)
 
 
+def model_fingerprint(name: str, *, dtype: Dtype = "auto", hub_timeout_s: float = HUB_TIMEOUT_S) -> str:
+    """The fingerprint that the opened model would have, without opening it.
+
+    Raises:
+        RoutedModelError: There is no such model.
+    """
+    return _fingerprint(_files(name, None, hub_timeout_s), dtype)
+
+
+def _files(name: str, revision: str | None, hub_timeout_s: float) -> ModelFiles:
+    try:
+        return locate_model(name, revision=revision, hub_timeout_s=hub_timeout_s)
+    except ModelFilesError as error:
+        raise RoutedModelError(f"no routing of {name!r}: {error}") from error
+
+
+def _fingerprint(files: ModelFiles, dtype: Dtype) -> str:
+    return files.digest(f"routing {dtype}")
+
+
 def open_routed_model(
     name: str,
     *,
     revision: str | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    dtype: Dtype = "auto",
     hub_timeout_s: float = HUB_TIMEOUT_S,
 ) -> RoutedModel:
     """Open a mixture of experts by its hub name or directory; safetensors only, and no code of the model's own.
@@ -186,10 +208,7 @@ def open_routed_model(
 
     import aura.experts.language.model  # noqa: F401 - makes the type aura_moe known
 
-    try:
-        files = locate_model(name, revision=revision, hub_timeout_s=hub_timeout_s)
-    except ModelFilesError as error:
-        raise RoutedModelError(f"no routing of {name!r}: {error}") from error
+    files = _files(name, revision, hub_timeout_s)
     if not any((files.directory / each).is_file() for each in TOKENIZER_FILES):
         raise RoutedModelError(
             f"model {name!r} has no tokenizer in {files.directory} (looked for {', '.join(TOKENIZER_FILES)}): save it "
@@ -218,7 +237,7 @@ def open_routed_model(
         module = module.to("cuda")
     return RoutedModel(
         name=files.name,
-        fingerprint=files.digest(f"routing {dtype}"),
+        fingerprint=_fingerprint(files, dtype),
         module=module,
         tokenizer=tokenizer,
         layers=find_sparse_layers(module),

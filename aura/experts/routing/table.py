@@ -114,6 +114,7 @@ class RoutingFigures:
         seed: Seed of the clusters and of the shuffles.
         shuffles: Shuffles behind each baseline.
         earlier: Name of the earlier checkpoint that saturation compares with; None where there is none.
+        made_of: Digest of everything that the table follows from, where its maker keeps one; "" otherwise.
     """
 
     model: str
@@ -129,6 +130,7 @@ class RoutingFigures:
     seed: int
     shuffles: int
     earlier: str | None = None
+    made_of: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,6 +64,7 @@ class Origin:
     token_limit: int | None = None
     capacity_factor: float | None = None
     earlier: str | None = None
+    made_of: str = ""
 
 
 def embedding_clusters(vectors: np.ndarray, clusters: int, *, seed: int) -> np.ndarray:
@@ -95,6 +96,7 @@ def route_texts(
     tokens: int,
     seed: int = 0,
     earlier: RoutedModel | None = None,
+    made_of: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> RoutingTable:
     """The routing table of texts.
@@ -106,6 +108,7 @@ def route_texts(
         tokens: Tokens of a text that are read.
         seed: Seed of the shuffles.
         earlier: An earlier checkpoint of the same training, for saturation.
+        made_of: Digest to keep with the table, see `RoutingFigures`.
         progress: Called with (done, total) texts.
 
     Raises:
@@ -125,6 +128,7 @@ def route_texts(
         batch_size=batch_tokens,
         token_limit=tokens if model.positions is None else min(tokens, model.positions),
         earlier=None if earlier is None else earlier.name,
+        made_of=made_of,
     )
     return tabulate(tally, items, origin, seed=seed)
 
@@ -167,6 +171,7 @@ def tabulate(tally: RoutingTally, items: Items, origin: Origin, *, seed: int) ->
         seed=seed,
         shuffles=SHUFFLES,
         earlier=origin.earlier if tally.compared else None,
+        made_of=origin.made_of,
     )
     last = [*names, None]
     by_label = _by_group("label", tally, np.where(labels < 0, len(names), labels), lambda rows: [last[r] for r in rows])
