@@ -247,6 +247,7 @@ with open_store(Path(sys.argv[1]), budgets=TierBudgets(process_bytes=60_000, are
 """
 
 
+@pytest.mark.slow
 def test_who_is_killed_while_fetching_leaves_nothing_broken(saved, tmp_path):
     with opened(tmp_path / "store") as store:
         model = ExpertStore(store).put(saved("qwen"))

@@ -184,6 +184,7 @@ with open_store(Path(sys.argv[1]), budgets=TierBudgets()) as store:
 """
 
 
+@pytest.mark.slow
 def test_who_is_killed_while_putting_leaves_no_model_and_no_trouble(tmp_path, saved):
     arguments = [sys.executable, "-c", KILLED, str(tmp_path / "store"), str(saved("qwen"))]
     assert subprocess.run(arguments, env=os.environ, timeout=120, check=False).returncode == -signal.SIGKILL
