@@ -20,7 +20,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from aura.events.opening import open_event_log
-from aura.experts.offload.errors import OffloadError
 from aura.experts.offload.store import ExpertModel, ExpertStore
 from aura.experts.routing.requests import REQUEST, RequestActivations, publish_request
 from aura.settings import Settings, load_settings
@@ -33,10 +32,27 @@ if TYPE_CHECKING:
     from aura.experts.offload.figures import Generation
     from aura.experts.offload.runtime import ExpertRuntime
 
+
+def _size(text: str) -> int:
+    """Bytes, as an option gives them."""
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError as error:
+        raise typer.BadParameter(f"{text!r} is no number of bytes such as 512MiB") from error
+
+
+def _request(text: str) -> str:
+    """An id of a request, as an option gives it."""
+    if not REQUEST.fullmatch(text):
+        raise typer.BadParameter(f"{text!r} is no id: give 1 to 100 letters, digits, '_', ':' or '-'")
+    return text
+
+
 experts_app = typer.Typer(no_args_is_help=True, help="Mixture-of-experts models whose experts live in the tiers.")
 console = Console()
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of the text.")]
+AsJsonLines = Annotated[bool, typer.Option("--json", help="One JSON object per line instead of the table.")]
 ModeName = Literal["resident", "cold", "lru", "online", "planned"]
 MIB = 1 << 20
 
@@ -68,7 +84,7 @@ def experts_put(
 
 
 @experts_app.command("list")
-def experts_list(*, as_json: AsJson = False) -> None:
+def experts_list(*, as_json: AsJsonLines = False) -> None:
     """List the models whose experts are in the store, and the tiers that hold them.
 
     Example: aura experts list --json
@@ -77,7 +93,8 @@ def experts_list(*, as_json: AsJson = False) -> None:
         experts = ExpertStore(store)
         rows = [_row(experts, model) for model in experts.models()]
     if as_json:
-        typer.echo(json.dumps(rows))
+        for row in rows:
+            typer.echo(json.dumps(row))
         return
     table = Table("model", "layers", "experts", "MiB", "tiers", "from")
     for row in rows:
@@ -107,13 +124,23 @@ def experts_run(
         ),
     ] = "planned",
     budget: Annotated[
-        str | None, typer.Option(help="Bytes of fast memory for lru and planned, such as 512MiB (none: all there is).")
+        int | None,
+        typer.Option(
+            parser=_size,
+            metavar="BYTES",
+            help="Bytes of fast memory for lru and planned, such as 512MiB (none: all there is).",
+        ),
     ] = None,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate, at most.")] = 64,
     temperature: Annotated[float, typer.Option(min=0.0, help="Of sampling; 0 takes the likeliest token.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of sampling.")] = 0,
     request: Annotated[
-        str | None, typer.Option(help="Id under which the experts that it used are told to the event log (none: not).")
+        str | None,
+        typer.Option(
+            parser=_request,
+            metavar="ID",
+            help="Id under which the experts that it used are told to the event log (none: not).",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -126,16 +153,13 @@ def experts_run(
 
         aura experts run olmoe "Once upon a time" --mode lru --budget 2GiB --json
     """
-    limit = None if budget is None else _bytes(budget)
-    if request is not None and not REQUEST.fullmatch(request):
-        raise OffloadError(f"--request is {request!r}; an id has 1 to 100 letters, digits, '_', ':' or '-'")
     settings = load_settings()
     with _opened(settings) as store:
         ExpertStore(store).model(model)  # before torch is imported
         from aura.experts.offload.runtime import ExpertRuntime
         from aura.experts.offload.words import Words
 
-        with console.status("Opening ..."), ExpertRuntime(store, model, mode=mode, budget_bytes=limit) as runtime:
+        with console.status("Opening ..."), ExpertRuntime(store, model, mode=mode, budget_bytes=budget) as runtime:
             words = Words(Path(runtime.model.source))
             answer = runtime.generate(words.tokens(prompt), max_new_tokens=tokens, temperature=temperature, seed=seed)
             text = words.text(answer.tokens)
@@ -206,10 +230,3 @@ def _opened(settings: Settings) -> TieredStore:
         remedy = "`aura experts put DIRECTORY` makes it."
         raise StorageError("There is no store yet", path=str(settings.store_directory), remedy=remedy)
     return open_configured_store(settings)
-
-
-def _bytes(text: str) -> int:
-    try:
-        return int(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError as error:
-        raise OffloadError(f"--budget is {text!r}; it is a number of bytes such as 512MiB") from error
