@@ -9,7 +9,6 @@ the store, as its owner for the moment when it has none.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from aura.settings import Settings, load_settings
+from aura.terminal import AsJson, AsJsonLines, print_json, print_json_lines, working
 from aura.tiers.backup import CopyReport, back_up, restore, verify_backup, verify_store
 from aura.tiers.contents import Contents
 from aura.tiers.errors import ObjectNotFoundError, StorageError
@@ -34,22 +34,21 @@ tiers_app = typer.Typer(no_args_is_help=True, help="The tiered store.")
 tiers_app.command("replay")(tiers_replay)
 console = Console()
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
-AsJsonLines = Annotated[bool, typer.Option("--json", help="One JSON object per line instead of a table.")]
-
 
 @tiers_app.command("stat")
 def tiers_stat(*, as_json: AsJsonLines = False) -> None:
-    """Print what each tier holds and how fast it answered, as its owner sees it."""
+    """Print what each tier holds and how fast it answered, as its owner sees it.
+
+    For example `aura tiers stat --json`.
+    """
     settings = load_settings()
     with _joined(settings) as store:
         states, steered = store.tiers(), store.steered()
         pool = _warm_pool(store.directory)
     if as_json:
-        for state in states:
-            _print_json(_stat_row(state, pool))
+        print_json_lines(_stat_row(state, pool) for state in states)
         if steered is not None:
-            _print_json({"online": asdict(steered)})
+            print_json({"online": asdict(steered)})
         return
     table = Table("tier", "", "objects", "MiB", "of MiB", "gets", "get us", "up", "down")
     for state in states:
@@ -88,12 +87,14 @@ def tiers_ls(
     tier: Annotated[Tier | None, typer.Option(case_sensitive=False, help="Only what lives in this tier.")] = None,
     as_json: AsJsonLines = False,
 ) -> None:
-    """List objects with their size and the fastest tier that holds them."""
+    """List objects with their size and the fastest tier that holds them.
+
+    For example `aura tiers ls experts/ --tier L1`.
+    """
     with _opened(load_settings()) as store:
         entries = [entry for entry in store.entries(prefix) if tier in (None, entry.tier)]
     if as_json:
-        for entry in entries:
-            _print_json(asdict(entry))
+        print_json_lines(asdict(entry) for entry in entries)
         return
     table = Table("key", "kind", "KiB", "tier")
     for entry in entries:
@@ -110,12 +111,15 @@ def tiers_move(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Bring objects to a tier of the running owner. The exit code is 1 if all of them are refused."""
-    with _joined(load_settings()) as store:
+    """Bring objects to a tier of the running owner.
+
+    For example `aura tiers move experts/ L1`. The exit code is 1 if all of them are refused.
+    """
+    with _joined(load_settings()) as store, working("Moving ..."):
         targets = [entry.key for entry in _named(store, key)]
         report = store.move(dict.fromkeys(targets, tier))
     if as_json:
-        _print_json(asdict(report))
+        print_json(asdict(report))
     else:
         console.print(
             f"{report.promoted} promoted, {report.demoted} demoted, {report.bytes_moved / 2**20:.1f} MiB copied in"
@@ -131,8 +135,11 @@ def tiers_move(
 def tiers_backup(
     target: Annotated[Path, typer.Argument(help="Directory to make; on any file system.")], *, as_json: AsJson = False
 ) -> None:
-    """Copy the durable objects to a new directory and verify the copy; the store stays in use."""
-    with _opened(load_settings()) as store, console.status("Copying and verifying ..."):
+    """Copy the durable objects to a new directory and verify the copy; the store stays in use.
+
+    For example `aura tiers backup /mnt/backups/monday`.
+    """
+    with _opened(load_settings()) as store, working("Copying and verifying ..."):
         report = back_up(store, target)
     _print_copy("Backed up", report, as_json=as_json)
 
@@ -146,9 +153,12 @@ def tiers_restore(
     ),
     as_json: AsJson = False,
 ) -> None:
-    """Put a backup in the place of the store, verified before and after. Nobody may use the store meanwhile."""
+    """Put a backup in the place of the store, verified before and after. Nobody may use the store meanwhile.
+
+    For example `aura tiers restore /mnt/backups/monday`; with `--replace` if the store holds objects.
+    """
     directory = load_settings().store_directory
-    with console.status("Verifying and copying ..."):
+    with working("Verifying and copying ..."):
         report = restore(backup, directory, replace=replace)
     _print_copy("Restored", report, as_json=as_json)
 
@@ -159,15 +169,18 @@ def tiers_verify(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Read every durable object and verify its checksum. The exit code is 1 if any is corrupt."""
-    with console.status("Reading ..."):
+    """Read every durable object and verify its checksum.
+
+    For example `aura tiers verify`, or `aura tiers verify /mnt/backups/monday`. The exit code is 1 if any is corrupt.
+    """
+    with working("Reading ..."):
         if backup is None:
             with _opened(load_settings()) as store:
                 contents = verify_store(store)
         else:
             contents = verify_backup(backup)
     if as_json:
-        _print_json(asdict(contents))
+        print_json(asdict(contents))
     else:
         _print_contents(contents)
     if contents.corrupt:
@@ -215,7 +228,7 @@ def _stat_row(state: TierState, pool: str) -> dict[str, Any]:
 
 def _print_copy(done: str, report: CopyReport, *, as_json: bool) -> None:
     if as_json:
-        _print_json(asdict(report) | {"path": str(report.path)})
+        print_json(asdict(report) | {"path": str(report.path)})
         return
     amount = _amount(report.manifest.objects, report.manifest.bytes)
     console.print(
@@ -234,7 +247,3 @@ def _print_contents(contents: Contents) -> None:
 
 def _amount(objects: int, size: int) -> str:
     return f"{objects} object{'' if objects == 1 else 's'}, {size / 2**20:.1f} MiB"
-
-
-def _print_json(row: dict[str, Any]) -> None:
-    typer.echo(json.dumps(row))

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
+from aura.terminal import completing, working
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -30,11 +32,21 @@ DEFAULT_SIZES = "5%,10%,25%"
 DEFAULT_OBJECT_BYTES = 4096
 
 
+def _formats() -> tuple[str, ...]:
+    from aura.tiers.replay.readers import FORMATS
+
+    return FORMATS
+
+
 def tiers_replay(
     trace: Annotated[Path, typer.Argument(help="Trace file; .xz and .gz are read as they are.")],
     *,
     policy: Annotated[
-        list[str] | None, typer.Option(help="A policy, or `all`; give it several times for several.")
+        list[str] | None,
+        typer.Option(
+            autocompletion=completing(lambda: [*_policies(None), "all"]),
+            help="A policy, or `all`; give it several times for several.",
+        ),
     ] = None,
     sizes: Annotated[
         str, typer.Option(help="Capacities, with commas: parts of all objects (10%), bytes (64MiB), or objects (5000).")
@@ -42,7 +54,12 @@ def tiers_replay(
     unit: Annotated[bool, typer.Option("--unit", help="Leave the sizes in the trace aside.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="Accesses that are read, from the start.")] = DEFAULT_LIMIT,
     layout: Annotated[
-        str | None, typer.Option("--format", help="routes, decoding, blocks, int64, int32, text; else by content.")
+        str | None,
+        typer.Option(
+            "--format",
+            autocompletion=completing(_formats),
+            help="routes, decoding, blocks, int64, int32, text; else by content.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of the table.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw miss ratio over capacity into this PNG.")] = None,
@@ -63,9 +80,9 @@ def tiers_replay(
 
     The optimum is Belady's where all objects count as one, else a bound (PFOO-L) that no policy can beat. Policies are
     lru, one-hit-gate, s3-fifo, arc, w-tinylfu, cycle-aware, hit-density, and the portfolio, which picks among them.
-    """
-    from rich.console import Console
 
+    For example `aura tiers replay trace.txt.xz --policy arc --policy s3-fifo --sizes 1%,10%`.
+    """
     from aura.tiers.replay.comparison import compare
     from aura.tiers.replay.plot import plot_comparison
     from aura.tiers.replay.readers import TraceError, read_trace
@@ -79,9 +96,8 @@ def tiers_replay(
         accesses = accesses.without_sizes()
     capacities = _capacities(sizes, accesses.footprint)
     tier_costs = _costs(costs, len(capacities) + 1)
-    said = Console(stderr=True)
-    with said.status("") as status:
-        rows = compare(accesses, capacities, names, tell=status.update)
+    with working("Replaying ...") as tell:
+        rows = compare(accesses, capacities, names, tell=tell)
         outcomes = _through_store(accesses, capacities[0], names, object_bytes) if store else {}
     stacked = _stacked(tier_costs, rows)
     if as_json:
@@ -92,7 +108,7 @@ def tiers_replay(
             typer.echo(f"{name.replace('_', ' ')}: {cost:.4g} for a read in the mean")
     if plot is not None:
         plot.write_bytes(plot_comparison(rows, accesses.footprint, f"{accesses.name}, {len(accesses):,} accesses"))
-        said.print(f"The plot is in {plot}.", soft_wrap=True)
+        typer.echo(f"The plot is in {plot}.", err=True)
 
 
 def _policies(chosen: list[str] | None) -> list[str]:
