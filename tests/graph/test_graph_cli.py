@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -52,9 +54,35 @@ def test_people_can_ask_who_is_beside_downstream_and_on_the_way(home) -> None:
     assert "0 writes were sent" in said("drain")
 
 
+def test_programs_get_the_same_as_json(home) -> None:
+    def told(*arguments: str) -> list[dict[str, Any]]:
+        answer = CliRunner(env={"AURA_HOME": str(home)}).invoke(graph_app, [*arguments, "--json"])
+        assert answer.exit_code == 0
+        return [json.loads(line) for line in answer.stdout.splitlines()]
+
+    made = "Materialization:text_embeddings@v7[docs]"
+    (edge,) = (each for each in told("neighbours", "Asset:text_embeddings", "--direction", "out"))
+    assert (edge["from"], edge["edge"], edge["to"]) == ("Asset:text_embeddings", "MATERIALIZED_AS", made)
+    assert edge["properties"]["wall_seconds"] == 1.5
+    assert {"edges_away": 1, "node": "Asset:text_embeddings"} in told("impact", "Asset:corpus_manifest")
+    (way,) = told("path", "Asset:corpus_manifest", made)
+    assert way["steps"] == [
+        {"edge": "FEEDS", "node": "Asset:text_embeddings"},
+        {"edge": "MATERIALIZED_AS", "node": made},
+    ]
+    (none,) = told("path", "Asset:text_embeddings", "Asset:corpus_manifest")
+    assert none == {"from": "Asset:text_embeddings", "to": "Asset:corpus_manifest", "steps": None}
+    (counts,) = told("counts")
+    assert (counts["nodes"]["Asset"], counts["edges"]["FEEDS"]) == (2, 2)
+    (digest,) = told("digest")
+    assert len(digest["digest"]) == 64
+    (drained,) = told("drain")
+    assert (drained["sent"], drained["waiting"], drained["refused"]) == (0, 0, 0)
+
+
 def test_a_node_that_cannot_be_is_one_sentence(home) -> None:
     answer = aura(home, "impact", "Planet:mars")
-    assert answer.returncode == 1
+    assert answer.returncode == 2
     assert "'Planet:mars' names no node: expected Label:key with a label of Asset" in answer.stderr
     assert "Traceback" not in answer.stderr
 
