@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aura.events.errors import EventError, OutboxFailedError
+from aura.events.errors import EventError, OutboxFailedError, UnknownTopicError
+from aura.events.topics import TOPICS
+from aura.terminal import AsJsonLines, completing, print_json_lines, working
 
 if TYPE_CHECKING:
     from aura.events.event import Event, Poison, Record
@@ -24,8 +26,38 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="The event log: Kafka if events.kafka is set, else the embedded one.")
 
-TopicName = Annotated[str, typer.Argument(help="Name of the topic, e.g. corpus.items or corpus.items.dead.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line instead of a table.")]
+
+def _known(topic: str | None) -> str | None:
+    """The name of a topic that there is."""
+    if topic is not None:
+        try:
+            TOPICS.get(topic)
+        except UnknownTopicError as error:
+            raise typer.BadParameter(str(error)) from error
+    return topic
+
+
+def _read_models() -> Iterable[str]:
+    from aura.events.projections import PROJECTIONS
+
+    return PROJECTIONS
+
+
+def _groups() -> Iterable[str]:
+    from aura.events.projections import PROJECTIONS
+
+    return [each.group for each in PROJECTIONS.values()]
+
+
+_complete_topic = completing(lambda: [topic.name for topic in TOPICS.all()])
+TopicName = Annotated[
+    str,
+    typer.Argument(
+        callback=_known,
+        autocompletion=_complete_topic,
+        help="Name of the topic, e.g. corpus.items or corpus.items.dead.",
+    ),
+]
 POLL_SECONDS = 0.5
 SHOWN = 100
 """Characters of the data in a table."""
@@ -49,9 +81,12 @@ def tail(
     *,
     count: Annotated[int, typer.Option("--count", "-n", min=0, help="Latest records shown of each partition.")] = 10,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what arrives, until interrupted.")] = False,
-    as_json: AsJson = False,
+    as_json: AsJsonLines = False,
 ) -> None:
-    """Print the latest records of a topic, and with --follow those that arrive."""
+    """Print the latest records of a topic, and with --follow those that arrive.
+
+    For example `aura events tail corpus.items -n 3`, or `aura events tail alerts --follow --json`.
+    """
     with _opened() as log:
         begins, ends = log.begin_offsets(topic), log.end_offsets(topic)
         positions = {partition: max(begins[partition], end - count) for partition, end in ends.items()}
@@ -74,9 +109,12 @@ def replay(
     since: Annotated[
         datetime | None, typer.Option(help="From this time, UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
     ] = None,
-    as_json: AsJson = False,
+    as_json: AsJsonLines = False,
 ) -> None:
-    """Print a topic again from an offset or a time; changes nothing for anybody."""
+    """Print a topic again from an offset or a time; changes nothing for anybody.
+
+    For example `aura events replay corpus.items --since 2026-11-01 --json`.
+    """
     if since is not None and offset:
         raise typer.BadParameter("--offset and --since are two ways to say where to begin: give one.")
     with _opened() as log:
@@ -103,9 +141,12 @@ def publish(
     event_id: Annotated[
         str | None, typer.Option("--id", help="Id of the event (none: a new one); the same id is kept once.")
     ] = None,
-    as_json: AsJson = False,
+    as_json: AsJsonLines = False,
 ) -> None:
-    """Publish events, checked against their schema; prints where they are once they are durable."""
+    """Publish events, checked against their schema; prints where they are once they are durable.
+
+    For example `aura events publish alerts '{"alert": "disk", "reason": "full"}' --key disk --type alerts.resolved`.
+    """
     texts = [line for line in sys.stdin if line.strip()] if data == "-" else [data]
     if event_id is not None and len(texts) != 1:
         raise typer.BadParameter(f"--id names one event, but {len(texts)} were given.")
@@ -119,7 +160,7 @@ def publish(
             for event, ack in zip(events, log.publish(topic, events), strict=True)
         ]
     if as_json:
-        _print_lines(rows)
+        print_json_lines(rows)
         return
     waiting = sum(row["offset"] is None for row in rows)
     _print_table(["topic", "partition", "offset", "id"], rows)
@@ -129,12 +170,22 @@ def publish(
 
 @app.command()
 def lag(
-    group: Annotated[str, typer.Argument(help="Consumer group.")],
+    group: Annotated[str, typer.Argument(autocompletion=completing(_groups), help="Consumer group.")],
     *,
-    topic: Annotated[str | None, typer.Option(help="Only this topic (none: every topic that the group reads).")] = None,
-    as_json: AsJson = False,
+    topic: Annotated[
+        str | None,
+        typer.Option(
+            callback=_known,
+            autocompletion=_complete_topic,
+            help="Only this topic (none: every topic that the group reads).",
+        ),
+    ] = None,
+    as_json: AsJsonLines = False,
 ) -> None:
-    """Print how far a group is behind the end of each partition."""
+    """Print how far a group is behind the end of each partition.
+
+    For example `aura events lag projection.corpus_state --topic corpus.items`.
+    """
     rows: list[dict[str, Any]] = []
     with _opened() as log:
         names = [topic] if topic else [each.name for each in log.registry.all()]
@@ -149,7 +200,7 @@ def lag(
             ]
         waiting = _waiting(log)
     if as_json:
-        _print_lines(rows)
+        print_json_lines(rows)
     elif rows:
         _print_table(["topic", "partition", "committed", "end", "lag"], rows)
     else:
@@ -169,11 +220,17 @@ def _waiting(log: EventLog) -> int:
 
 @app.command()
 def expire(
-    topic: Annotated[str | None, typer.Argument(help="Only this topic (none: every topic).")] = None,
+    topic: Annotated[
+        str | None,
+        typer.Argument(callback=_known, autocompletion=_complete_topic, help="Only this topic (none: every topic)."),
+    ] = None,
     *,
-    as_json: AsJson = False,
+    as_json: AsJsonLines = False,
 ) -> None:
-    """Delete the records at the front of the embedded log that are older than their topic's retention."""
+    """Delete the records at the front of the embedded log that are older than their topic's retention.
+
+    For example `aura events expire memory.operations`.
+    """
     from aura.settings import load_settings
 
     if load_settings().events.kafka is not None:
@@ -194,22 +251,33 @@ def expire(
                 for partition, begin in before.items()
             ]
     if as_json:
-        _print_lines(rows)
+        print_json_lines(rows)
         return
     if shown := [row for row in rows if row["deleted"]]:
         _print_table(list(shown[0]), shown)
     typer.echo(f"{sum(row['deleted'] for row in rows)} records were deleted.")
 
 
-ModelName = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Only this read model (none: all of them).")]
+ModelName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]",
+        autocompletion=completing(_read_models),
+        help="Only this read model (none: all of them).",
+    ),
+]
 
 
 @app.command()
-def models(model: ModelName = None, *, as_json: AsJson = False) -> None:
-    """Bring the read models up to the end of the log, and print the digest of each."""
+def models(model: ModelName = None, *, as_json: AsJsonLines = False) -> None:
+    """Bring the read models up to the end of the log, and print the digest of each.
+
+    For example `aura events models open_alerts`.
+    """
     rows: list[dict[str, Any]] = []
-    with _models(model) as (log, opened, chosen):
+    with _models(model) as (log, opened, chosen), working("Reading ...") as tell:
         for each in chosen:
+            tell(f"{each.name} reads {each.topic} ...")
             step = opened.catch_up(each.name)
             behind = sum(log.lag(each.group, each.topic).values())
             rows.append({"model": each.name, "topic": each.topic, "applied": step.applied, "behind": behind,
@@ -218,14 +286,16 @@ def models(model: ModelName = None, *, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def rebuild(model: ModelName = None, *, as_json: AsJson = False) -> None:
+def rebuild(model: ModelName = None, *, as_json: AsJsonLines = False) -> None:
     """Build the read models anew from the first offset, and say whether they are what they were.
 
     They are the same unless retention deleted records that they were built from, or events arrive meanwhile.
+    For example `aura events rebuild corpus_state`.
     """
     rows: list[dict[str, Any]] = []
-    with _models(model) as (_, opened, chosen):
+    with _models(model) as (_, opened, chosen), working("Reading ...") as tell:
         for each in chosen:
+            tell(f"{each.name} is built from {each.topic} ...")
             opened.catch_up(each.name)
             before = opened.digest(each.name)
             step = opened.rebuild(each.name)
@@ -276,7 +346,7 @@ def _read(log: EventLog, topic: str, starts: dict[int, int], stops: dict[int, in
 
 def _show(found: Iterator[Record | Poison], *, as_json: bool) -> None:
     if as_json:
-        _print_lines(map(_row, found))
+        print_json_lines(map(_row, found))
         return
     rows = [_row(each) for each in found]
     if rows:
@@ -307,15 +377,9 @@ def _row(each: Record | Poison) -> dict[str, Any]:
     }
 
 
-def _print_lines(rows: Iterator[dict[str, Any]] | list[dict[str, Any]] | map[dict[str, Any]]) -> None:
-    for row in rows:
-        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
-        sys.stdout.flush()
-
-
 def _print_rows(rows: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        _print_lines(rows)
+        print_json_lines(rows)
     else:
         _print_table(list(rows[0]), rows)
 
