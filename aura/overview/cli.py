@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from aura.settings import LOOPBACK, load_settings
+from aura.terminal import working
 
 if TYPE_CHECKING:
     from aura.overview.report import State
@@ -64,11 +65,10 @@ def report(
 
     if target.exists() and not force:
         raise typer.BadParameter(f"{target} exists: give another name, or --force", param_hint="TARGET")
-    said = Console(stderr=True)
-    with ExitStack() as opened, said.status("Reading ..."):
+    with ExitStack() as opened, working("Reading ..."):
         content = write_report(_state(load_settings(), opened))
     target.write_text(content, encoding="utf-8")
-    said.print(f"{target}, {len(content) / 2**20:.1f} MiB", soft_wrap=True)
+    typer.echo(f"{target}, {len(content) / 2**20:.1f} MiB", err=True)
 
 
 def _state(settings: Settings, opened: ExitStack) -> State:

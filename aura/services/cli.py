@@ -13,7 +13,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -28,6 +28,7 @@ from aura.services.server import Server
 from aura.services.stack import prepare_dagster_home
 from aura.services.status import Report, check_services
 from aura.settings import load_settings
+from aura.terminal import AsJsonLines, completing, print_json_lines, working
 
 services_app = typer.Typer(
     no_args_is_help=True, help="Real servers on this machine without Docker: Kafka, Neo4j, Redis, PostgreSQL."
@@ -43,7 +44,12 @@ def _known(names: list[str] | None) -> list[str]:
 
 
 Names = Annotated[
-    list[str] | None, typer.Argument(callback=_known, help=f"Some of {', '.join(RECIPES)}; all if none is given.")
+    list[str] | None,
+    typer.Argument(
+        callback=_known,
+        autocompletion=completing(lambda: RECIPES),
+        help=f"Some of {', '.join(RECIPES)}; all if none is given.",
+    ),
 ]
 
 
@@ -54,13 +60,16 @@ def _servers(names: list[str] | None) -> list[Server]:
 
 @services_app.command("up")
 def services_up(names: Names = None) -> None:
-    """Start servers and wait until each does a real operation. They stay when this command ends."""
+    """Start servers and wait until each does a real operation. They stay when this command ends.
+
+    For example `aura services up redis postgres`. The exit code is 1 if one of them does not start; the others do.
+    """
     failures = []
     for server in _servers(names):
         before = time.monotonic()
         was_running = server.running
         try:
-            with console.status(f"{server.recipe.title} starts ..."):
+            with working(f"{server.recipe.title} starts ..."):
                 server.start()
         except ServerError as error:
             failures.append(str(error))
@@ -74,42 +83,66 @@ def services_up(names: Names = None) -> None:
 
 @services_app.command("down")
 def services_down(names: Names = None) -> None:
-    """Stop servers cleanly; their data, ports and logs stay."""
+    """Stop servers cleanly; their data, ports and logs stay.
+
+    For example `aura services down kafka`, or `aura services down` for all.
+    """
     for server in _servers(names):
         was_running = server.running
-        server.stop()
+        with working(f"{server.recipe.title} stops ..."):
+            server.stop()
         console.print(f"{server.recipe.name:9} {'stopped' if was_running else 'was not running'}")
 
 
 @services_app.command("status")
-def services_status(names: Names = None) -> None:
-    """Print which servers run here. The exit code is 1 if one runs and does not answer."""
-    table = Table("server", "state", "address", "version", "process", "data and log")
-    silent = False
-    for server in _servers(names):
-        identity, state, version = server.identity, "stopped", ""
-        if identity is not None:
-            try:
-                version, state = server.answer(), "running"
-            except Exception as error:  # noqa: BLE001  each client has errors of its own
-                silent, state = True, f"does not answer: {error}"
-        table.add_row(
-            server.recipe.name,
-            escape(state),
-            "" if identity is None else escape(server.address),
-            version,
-            "" if identity is None else str(identity.pid),
-            escape(str(server.directory)) if server.directory.is_dir() else "",
-        )
-    console.print(table)
-    sys.exit(int(silent))
+def services_status(names: Names = None, *, as_json: AsJsonLines = False) -> None:
+    """Print which servers run here.
+
+    For example `aura services status`, or `aura services status redis --json`. The exit code is 1 if one runs and does
+    not answer.
+    """
+    with working("Asking ..."):
+        rows = [_row(server) for server in _servers(names)]
+    if as_json:
+        print_json_lines(rows)
+    else:
+        table = Table("server", "state", "address", "version", "process", "data and log")
+        for row in rows:
+            state = row["state"] if row["error"] is None else f"{row['state']}: {row['error']}"
+            texts = (row["server"], state, row["address"], row["version"], row["process"], row["directory"])
+            table.add_row(*("" if text is None else escape(str(text)) for text in texts))
+        console.print(table)
+    sys.exit(int(any(row["error"] is not None for row in rows)))
+
+
+def _row(server: Server) -> dict[str, Any]:
+    """What `aura services status` says of a server; the address has no password in it."""
+    identity = server.identity
+    row: dict[str, Any] = {
+        "server": server.recipe.name,
+        "state": "stopped",
+        "address": None if identity is None else server.address,
+        "version": None,
+        "process": None if identity is None else identity.pid,
+        "directory": str(server.directory) if server.directory.is_dir() else None,
+        "error": None,
+    }
+    if identity is None:
+        return row
+    try:
+        return row | {"state": "running", "version": server.answer()}
+    except Exception as error:  # noqa: BLE001  each client has errors of its own
+        return row | {"state": "does not answer", "error": str(error)}
 
 
 @services_app.command("logs")
 def services_logs(
     names: Names = None, lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Of each log.")] = 40
 ) -> None:
-    """Print the end of the servers' logs."""
+    """Print the end of the servers' logs.
+
+    For example `aura services logs kafka -n 100`.
+    """
     for server in _servers(names):
         typer.echo(f"==> {server.log} <==")
         for line in server.last_lines(lines):
@@ -118,11 +151,14 @@ def services_logs(
 
 @services_app.command("fetch")
 def services_fetch() -> None:
-    """Fetch the jars of Kafka and Neo4j with Maven, so that no start has to; those that are there stay."""
+    """Fetch the jars of Kafka and Neo4j with Maven, so that no start has to; those that are there stay.
+
+    For example `aura services fetch`, while there is a network.
+    """
     failures = []
     for name in java_servers():
         try:
-            with console.status(f"{name}: Maven fetches its jars ..."):
+            with working(f"{name}: Maven fetches its jars ..."):
                 jars = class_path(name).split(os.pathsep)
         except ServerError as error:
             failures.append(str(error))
@@ -138,7 +174,8 @@ def services_dagster_home(
 ) -> None:
     """Write the configuration of the Dagster instance: storage in PostgreSQL if `postgres.address` is set.
 
-    `aura up` does it by itself; this is for a webserver or daemon that is started on its own.
+    `aura up` does it by itself; this is for a webserver or daemon that is started on its own. For example
+    `aura services dagster-home --project .`, which prints the directory that DAGSTER_HOME has to name.
     """
     settings = load_settings()
     prepare_dagster_home(settings, project.resolve())
@@ -147,7 +184,10 @@ def services_dagster_home(
 
 @services_app.command("env")
 def services_env(names: Names = None) -> None:
-    """Print the `export` lines that point AURA at the servers that run here."""
+    """Print the `export` lines that point AURA at the servers that run here, passwords included.
+
+    For example `aura services env redis`; in a shell, eval "$(aura services env)".
+    """
     for server in _servers(names):
         if not server.running:
             typer.echo(f"# {server.recipe.name} does not run: aura services up {server.recipe.name}")
@@ -161,9 +201,11 @@ def status(
 ) -> None:
     """Do a real operation on each configured service; say what fails, what to do, and what else is affected.
 
-    The exit code is 1 if a configured service failed.
+    For example `aura status`, or `aura status --json` for another program. The exit code is 1 if a configured service
+    failed.
     """
-    report = check_services(load_settings(), now=datetime.now(UTC))
+    with working("Asking every service ..."):
+        report = check_services(load_settings(), now=datetime.now(UTC))
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=2))
     else:
