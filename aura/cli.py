@@ -15,10 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from aura.corpus.cli import sources_app
 from aura.corpus.errors import CorpusError
-from aura.corpus.registry import SourceRegistry, built_in
-from aura.corpus.sources import SourceSpec
-from aura.corpus.tree import resolved_root
 from aura.embeddings.errors import EmbeddingError
 from aura.events.cli import app as events_app
 from aura.events.errors import EventError
@@ -36,7 +34,8 @@ from aura.services.operations import OperationsPublisher
 from aura.services.recipe import ServerError
 from aura.services.stack import StackError, run_stack
 from aura.settings import Settings, SettingsError, fields_of, load_settings
-from aura.settings_listing import describe
+from aura.settings_listing import as_objects, describe
+from aura.terminal import AsJsonLines, fill_width, print_json_lines
 from aura.tiers.catalog import Catalog
 from aura.tiers.cli import tiers_app
 from aura.tiers.errors import StoreError
@@ -45,7 +44,6 @@ from aura.tiers.planning.placement import TierPlacement, restore_placement
 from aura.tiers.published import CatalogError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-sources_app = typer.Typer(no_args_is_help=True, help="The corpus sources that are watched.")
 app.add_typer(sources_app, name="sources")
 app.add_typer(tiers_app, name="tiers")
 app.add_typer(services_app, name="services")
@@ -96,6 +94,9 @@ def begin(
     """Keep embeddings, diagrams, routing tables and memory placements of a corpus up to date, with what they cost.
 
     To begin: `aura sources add notes ~/notes`, then `aura up`, which starts the Dagster UI and the dashboard.
+
+    The exit code is 0 if all is well, 1 if it failed, 2 if the command line is wrong. `--json` is for programs: what
+    else there is to say goes to stderr.
     """
     if show_version:
         console.print(version("aura"))
@@ -108,8 +109,16 @@ def settings(
     names: Annotated[
         bool, typer.Option("--names", help="Names and meanings only; works while a setting is wrong.")
     ] = False,
+    as_json: AsJsonLines = False,
 ) -> None:
-    """Print every setting with its value, where the value comes from, and what it means."""
+    """Print every setting with its value, where the value comes from, and what it means. Secrets are masked.
+
+    For example `aura settings`, or `aura settings --json` for another program.
+    """
+    if as_json:
+        named = ({"name": name, "description": description} for name, description in fields_of(Settings))
+        print_json_lines(named if names else as_objects(load_settings()))
+        return
     table = Table(Column("setting", overflow="fold", min_width=34), box=box.SIMPLE_HEAD)
     if names:
         table.add_column("meaning")
@@ -131,56 +140,11 @@ def up(
         Path, typer.Option(help="Code locations, within the project; deploy/workspace.gpu.yaml cuts the graph in two.")
     ] = Path("workspace.yaml"),
 ) -> None:
-    """Run the development stack on loopback: store owner, Dagster, MLflow, dashboard."""
-    sys.exit(run_stack(load_settings(), project.resolve(), workspace))
+    """Run the development stack on loopback: store owner, Dagster, MLflow, dashboard. Ctrl-C ends it.
 
-
-@sources_app.command("list")
-def sources_list() -> None:
-    """Print the registered sources."""
-    table = Table("name", "kind", "path")
-    for spec in SourceRegistry(load_settings().sources_file).specs():
-        table.add_row(spec.name, spec.kind, escape(str(spec.path or "")))
-    console.print(table)
-
-
-@sources_app.command("add")
-def sources_add(
-    name: Annotated[str, typer.Argument(help="Name of the source; it becomes a partition.")],
-    path: Annotated[
-        Path | None, typer.Argument(help="Directory with text, images or audio; none for a built-in source.")
-    ] = None,
-) -> None:
-    """Register a directory, or bring back a built-in source. A running stack lists it within a minute."""
-    registry = SourceRegistry(load_settings().sources_file)
-    if path is None:
-        registry.add(built_in(name))
-        console.print(f"{name} is registered. `make up` picks it up.")
-        return
-    spec = registry.add(SourceSpec(name=name, kind="directory", path=resolved_root(path.expanduser())))
-    console.print(
-        f"{name} is registered. `make up` picks it up; `make demo SOURCE={escape(str(spec.path))}` computes it now.",
-        soft_wrap=True,
-    )
-
-
-@sources_app.command("remove")
-def sources_remove(name: Annotated[str, typer.Argument(help="Name of the source.")]) -> None:
-    """Forget a source and take back the values computed from it.
-
-    The files themselves stay, and so does the record: runs and registered models in MLflow, runs in Dagster.
+    For example `aura up`, or `aura up --project ~/aura --workspace deploy/workspace.gpu.yaml`.
     """
-    settings = load_settings()
-    registry = SourceRegistry(settings.sources_file)
-    registry.get(name)
-    with open_configured_store(settings) as store:
-        catalog = Catalog(store)
-        for published in catalog.published():
-            if published.partition == name:
-                catalog.withdraw(published.name, name)
-    # Last, so that after an error above the same command can be given again.
-    registry.remove(name)
-    console.print(f"{name} is forgotten.")
+    sys.exit(run_stack(load_settings(), project.resolve(), workspace))
 
 
 @tiers_app.command("serve")
@@ -188,6 +152,7 @@ def tiers_serve() -> None:
     """Own the store and serve it to the other processes of this machine, until interrupted.
 
     Objects go back to the tiers of the last placement. While another process owns the store this one waits its turn.
+    For example `aura tiers serve`, in a terminal of its own; `aura tiers stat` in another shows what it holds.
     """
     stop = threading.Event()
     for kind in (signal.SIGINT, signal.SIGTERM):
@@ -210,3 +175,6 @@ def tiers_serve() -> None:
         finally:
             stop.set()
             publishing.join()
+
+
+fill_width(app)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import reduce
 from typing import Any, Literal
 
 from pydantic import ByteSize
@@ -41,3 +42,11 @@ def describe(settings: Settings) -> list[SettingRow]:
         shown = value.human_readable() if isinstance(value, ByteSize) else "" if value is None else str(value)
         rows.append(SettingRow(name=name, value=shown, origin=origin, description=description))
     return rows
+
+
+def as_objects(settings: Settings) -> Iterator[dict[str, Any]]:
+    """The rows for a program: values as JSON has them, sizes in bytes, null where there is none; secrets are masked."""
+    values = settings.model_dump(mode="json")
+    for row in describe(settings):
+        value = reduce(operator.getitem, row.name.split("."), values)
+        yield asdict(row) | {"value": value}

@@ -15,24 +15,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from aura.corpus.cli import source_names
 from aura.loading import open_catalog
-from aura.search.places import WITHIN, Within
+from aura.search.places import Within
 from aura.settings import load_settings
+from aura.terminal import completing, working
 
 if TYPE_CHECKING:
     from aura.search.finding import Found
 
 console = Console()
 
-_PLACES: dict[str, Within] = {name: name for name in WITHIN}
-
 
 def search(
     query: Annotated[str, typer.Argument(help="A sentence, or the path of an image, a sound or a text.")],
-    within: Annotated[
-        str | None, typer.Option("--in", help=f"{', '.join(WITHIN)}; by default items like the query.")
+    within: Annotated[Within | None, typer.Option("--in", help="By default items like the query.")] = None,
+    source: Annotated[
+        str | None, typer.Option(autocompletion=completing(source_names), help="Name of the source; by default all.")
     ] = None,
-    source: Annotated[str | None, typer.Option(help="Name of the source; by default all.")] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many items.")] = 10,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, without previews.")] = False,
@@ -41,14 +41,12 @@ def search(
 
     For example `aura search "parse a date"`, `aura search seven --in images`, `aura search spoken.wav --in texts`.
     """
-    if within is not None and within not in _PLACES:
-        raise typer.BadParameter(f"{within!r}: expected {', '.join(WITHIN)}", param_hint="--in")
     from aura.search.finding import find_published
     from aura.search.preview import printable
 
     settings = load_settings()
-    with open_catalog() as catalog:
-        found = find_published(catalog, settings, query, within=_PLACES.get(within or ""), source=source, count=count)
+    with open_catalog() as catalog, working("Searching ..."):
+        found = find_published(catalog, settings, query, within=within, source=source, count=count)
     if as_json:
         console.print_json(_json(found))
         return
