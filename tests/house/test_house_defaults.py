@@ -6,14 +6,21 @@ from dataclasses import asdict
 
 from aura.corpus.sources import DEFAULT_OPTIONS
 from aura.experts.config import ExpertConfig
+from aura.experts.routing.tabulate import CLUSTERS
 from aura.settings_sections import CorpusSettings, ExpertSettings, TierSettings, TopologySettings
 from aura.tiers.budgets import TierBudgets
 from aura.topology.persistence import CPU_SECONDS, LANDMARKS, MEMORY_BYTES
 
 
 def test_experts():
-    ours = ExpertSettings().model_dump()
-    assert ours.items() <= asdict(ExpertConfig()).items()
+    assert ExpertSettings().training.items() <= asdict(ExpertConfig()).items()
+    assert ExpertSettings().clusters == CLUSTERS
+
+
+def test_routed_texts():
+    from aura.experts.routing.capture import TOKENS
+
+    assert ExpertSettings().routed_tokens == TOKENS
 
 
 def test_topology():
