@@ -10,7 +10,7 @@ than the CPU, `transformers`' own `grouped_mm` does the same with one kernel per
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,32 +37,62 @@ ROW_MULTIPLE = 16
 """Rows of an expert are filled up to a multiple of this in bfloat16 and float16: oneDNN builds a kernel for each number
 of rows that it has not seen, which takes longer than the product."""
 
+GROUP_BYTES = 1 << 19
+"""In the same types experts are computed together, because each call of oneDNN costs, while what lies between their
+products stays below this, half of a usual L2 cache. In float32 one after the other is as quick."""
+
+WASTE = 0.125
+"""Rows that may be filled up for computing experts together, over those that are used."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Neighbouring experts with about as many tokens each, which are computed together.
+
+    Attributes:
+        first: The first expert.
+        end: The expert after the last one.
+        size: Rows of each of them.
+    """
+
+    first: int
+    end: int
+    size: int
+
+    @property
+    def experts(self) -> int:
+        """How many they are."""
+        return self.end - self.first
+
+    @property
+    def rows(self) -> int:
+        """The rows of all of them."""
+        return self.experts * self.size
+
 
 @dataclass(frozen=True)
 class Rows:
     """Where the choices of a batch lie, sorted by expert.
 
     Attributes:
-        experts: The experts that got tokens, ascending.
-        tokens: The tokens of each of them [count], int64, ascending.
-        sizes: Rows of each of them, at least the count; what is over holds zeros.
+        groups: Ascending; experts without tokens are in none, or in one with others.
+        tokens: The token of each row [total], int64; any token for a row that stands for no choice.
         position: The row of each choice [T, k], int64; `total` for a choice without a place.
     """
 
-    experts: tuple[int, ...]
-    tokens: tuple[torch.Tensor, ...]
-    sizes: tuple[int, ...]
+    groups: tuple[Group, ...]
+    tokens: torch.Tensor
     position: torch.Tensor
 
     @property
     def total(self) -> int:
         """All rows."""
-        return sum(self.sizes)
+        return sum(group.rows for group in self.groups)
 
     @property
     def largest(self) -> int:
-        """The most rows of one expert."""
-        return max(self.sizes, default=0)
+        """The most rows of one group."""
+        return max((group.rows for group in self.groups), default=0)
 
     def lines(self, like: torch.Tensor, wide: int) -> torch.Tensor:
         """Memory for [total + 1, wide]; the last row, of choices without a place, is zero."""
@@ -70,55 +100,79 @@ class Rows:
         memory[self.total].zero_()
         return memory
 
-    def parts(self, lines: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """[rows, wide] of each expert, of what `lines` made."""
-        return torch.split_with_sizes(lines, (*self.sizes, 1))[:-1]
+    def split(self, lines: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """[rows, ...] of each group, of [total or total + 1, ...]."""
+        over = lines.shape[0] - self.total
+        return torch.split_with_sizes(lines, [group.rows for group in self.groups] + [over])[:-1]
 
-    def columns(self, memory: torch.Tensor, *shape: int) -> list[torch.Tensor]:
-        """[*shape, rows] of each expert: one after the other, or all in one place where memory is for the largest."""
-        tall = math.prod(shape)
-        if memory.shape[0] == tall * self.total:
-            return [
-                part.view(*shape, -1) for part in torch.split_with_sizes(memory, [tall * size for size in self.sizes])
-            ]
-        return [memory[: tall * size].view(*shape, size) for size in self.sizes]
+    def parts(self, lines: torch.Tensor) -> list[torch.Tensor]:
+        """[experts, size, wide] of each group, of [total or total + 1, wide]."""
+        pairs = zip(self.groups, self.split(lines), strict=True)
+        return [part.view(group.experts, group.size, -1) for group, part in pairs]
 
-    def source(self, padding: int) -> torch.Tensor:
-        """The token of each row [total], int64; `padding` for a row that is over."""
-        tokens = torch.full((self.total,), padding)
-        for own, part in zip(self.tokens, torch.split_with_sizes(tokens, self.sizes), strict=True):
-            part[: len(own)] = own
-        return tokens
+    def columns(self, memory: torch.Tensor, tall: int) -> list[torch.Tensor]:
+        """[experts, tall, size] of each group: one after the other, or all in one place where memory is for one."""
+        sizes = [tall * group.rows for group in self.groups]
+        apart = memory.shape[0] == sum(sizes)
+        parts = torch.split_with_sizes(memory, sizes) if apart else [memory[:size] for size in sizes]
+        return [part.view(group.experts, tall, -1) for group, part in zip(self.groups, parts, strict=True)]
 
     def expert_of_each(self) -> torch.Tensor:
         """The expert of each row [total], int64."""
-        return torch.from_numpy(np.repeat(np.array(self.experts, dtype=np.int64), self.sizes))
+        numbers = [np.repeat(np.arange(group.first, group.end), group.size) for group in self.groups]
+        return torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *numbers]))
 
-    def idle(self, experts: int) -> set[int]:
-        """Those of all experts that got no token."""
-        return set(range(experts)).difference(self.experts)
+    def idle(self, experts: int) -> list[slice]:
+        """Where the experts lie, of all, that are in no group."""
+        edges = [0, *(edge for group in self.groups for edge in (group.first, group.end)), experts]
+        return [slice(*each) for each in zip(edges[::2], edges[1::2], strict=True)]
 
     @classmethod
-    def of(cls, index: torch.Tensor, experts: int, multiple: int) -> Rows:
-        """Sort the experts [T, k] of a batch on the CPU; those from `experts` on mean no place."""
+    def of(cls, index: torch.Tensor, experts: int, *, multiple: int, together: int) -> Rows:
+        """Sort the experts [T, k] of a batch on the CPU; those from `experts` on mean no place.
+
+        Args:
+            index: Experts, int64.
+            experts: How many there are.
+            multiple: The rows of an expert are filled up to a multiple of this.
+            together: The most rows of a group of more than one expert.
+        """
         ranks = index.shape[1]
         chosen = index.numpy().reshape(-1)
         # numpy sorts 16-bit integers by radix.
         order = np.argsort(chosen.astype(np.uint16) if experts < 2**16 else chosen, kind="stable")
         load = np.bincount(chosen, minlength=experts)[:experts]
-        hit = np.flatnonzero(load)
-        counts = load[hit]
-        sizes = -(-counts // multiple) * multiple
-        kept = order[: counts.sum()]
-        shift = np.repeat(sizes.cumsum() - sizes - (counts.cumsum() - counts), counts)
-        position = np.full(len(chosen), sizes.sum(), dtype=np.int64)
-        position[kept] = np.arange(len(kept)) + shift
-        return cls(
-            tuple(hit.tolist()),
-            torch.split_with_sizes(torch.from_numpy(kept // ranks), counts.tolist()),
-            tuple(sizes.tolist()),
-            torch.from_numpy(position).view(-1, ranks),
-        )
+        groups = tuple(_groups(load.tolist(), multiple, together))
+        begins = np.zeros(experts, np.int64)
+        total = 0
+        for group in groups:
+            begins[group.first : group.end] = total + group.size * np.arange(group.experts)
+            total += group.rows
+        kept = order[: load.sum()]
+        rows = np.arange(len(kept)) + np.repeat(begins - (load.cumsum() - load), load)
+        position = np.full(len(chosen), total)
+        position[kept] = rows
+        tokens = np.zeros(total, np.int64)
+        tokens[rows] = kept // ranks
+        return cls(groups, torch.from_numpy(tokens), torch.from_numpy(position).view(-1, ranks))
+
+
+def _groups(load: list[int], multiple: int, together: int) -> Iterator[Group]:
+    """Take each expert that has tokens together with those before it while few rows are wasted by that."""
+    first, end, size, used = 0, 0, 0, 0
+    for expert, count in enumerate(load):
+        if count == 0:
+            continue
+        rows = -(-count // multiple) * multiple
+        wider, taller = expert + 1 - first, max(size, rows)
+        if end and wider * taller <= min(together, (used + rows) * (1 + WASTE)):
+            end, size, used = expert + 1, taller, used + rows
+            continue
+        if end:
+            yield Group(first, end, size)
+        first, end, size, used = expert, expert + 1, rows, rows
+    if end:
+        yield Group(first, end, size)
 
 
 def aura_experts_forward(
@@ -143,17 +197,23 @@ def aura_experts_forward(
     if torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
         up, down = up.to(dtype), down.to(dtype)
-    multiple = ROW_MULTIPLE if up.dtype in (torch.bfloat16, torch.float16) else 1
-    rows = Rows.of(top_k_index, self.num_experts, multiple)
-    tokens, weights = hidden_states.to(up.dtype), top_k_weights.to(up.dtype)
     if self.is_transposed:
         up, down = up.mT, down.mT
+    rows = _rows(top_k_index, self.num_experts, up)
+    tokens, weights = hidden_states.to(up.dtype), top_k_weights.to(up.dtype)
     with torch.autocast("cpu", enabled=False):
         if _is_swiglu(self):
             output: torch.Tensor = _SwiGLUExperts.apply(tokens, weights, up, down, rows, torch.is_grad_enabled())
         else:
             output = _any_experts(self, tokens, weights, (up, down), rows)
     return output.to(hidden_states.dtype)
+
+
+def _rows(index: torch.Tensor, experts: int, up: torch.Tensor) -> Rows:
+    if up.dtype not in (torch.bfloat16, torch.float16):
+        return Rows.of(index, experts, multiple=1, together=0)
+    together = GROUP_BYTES // (up.shape[1] * up.element_size())
+    return Rows.of(index, experts, multiple=ROW_MULTIPLE, together=together)
 
 
 def _is_swiglu(experts: Experts) -> bool:
@@ -186,22 +246,21 @@ class _SwiGLUExperts(torch.autograd.Function):
         columns = rows.total if training else rows.largest
         projected, activated, hidden = (tokens.new_empty(tall * columns) for tall in (2 * inner, inner, inner))
         gathered = tokens.new_empty(rows.largest, width)
-        for expert, own, size, p, s, h, y in zip(
-            rows.experts,
-            rows.tokens,
-            rows.sizes,
-            rows.columns(projected, 2, inner),
+        for group, own, p, s, h, y in zip(
+            rows.groups,
+            rows.split(rows.tokens),
+            rows.columns(projected, 2 * inner),
             rows.columns(activated, inner),
             rows.columns(hidden, inner),
             rows.parts(outputs),
             strict=True,
         ):
-            x = _gather(tokens, own, gathered[:size])
-            gate_projected, up_projected = p
-            torch.mm(up[expert], x.t(), out=p.view(2 * inner, size))
+            x = torch.index_select(tokens, 0, own, out=gathered[: group.rows]).view_as(y)
+            _product(up[group.first : group.end], x.mT, out=p)
+            gate_projected, up_projected = p.chunk(2, dim=1)
             silu(gate_projected, out=s)
             torch.mul(s, up_projected, out=h)
-            torch.mm(h.t(), down[expert].t(), out=y)
+            _product(h.mT, down[group.first : group.end].mT, out=y)
         if training:
             ctx.save_for_backward(tokens, weights, up, down, projected, activated, hidden, outputs)
             ctx.rows = rows
@@ -216,43 +275,52 @@ class _SwiGLUExperts(torch.autograd.Function):
         width, inner = down.shape[1:]
         gathered, y_grads, products = (tokens.new_empty(rows.largest, width) for _ in range(3))
         h_grads, p_grads = (tokens.new_empty(tall * rows.largest) for tall in (inner, 2 * inner))
-        x_grads = rows.lines(tokens, width)
+        x_grads, gate_grads = rows.lines(tokens, width), rows.lines(weights, 1)
+        # The gate of a row that stands for no choice is zero, and so are all gradients from there.
+        gates = weights.new_zeros(rows.total + 1, 1).index_copy_(0, rows.position.flatten(), weights.reshape(-1, 1))
         up_grad, down_grad = torch.empty_like(up), torch.empty_like(down)
-        gates, gate_grads = rows.lines(weights, 1), rows.lines(weights, 1)
-        gates.index_copy_(0, rows.position.flatten(), weights.reshape(-1, 1))
-        for expert, own, size, gate, gate_grad, p, s, h, y, h_grad, p_grad, x_grad in zip(
-            rows.experts,
-            rows.tokens,
-            rows.sizes,
+        for group, own, gate, gate_grad, p, s, h, y, h_grad, p_grad, x_grad in zip(
+            rows.groups,
+            rows.split(rows.tokens),
             rows.parts(gates),
             rows.parts(gate_grads),
-            rows.columns(projected, 2, inner),
+            rows.columns(projected, 2 * inner),
             rows.columns(activated, inner),
             rows.columns(hidden, inner),
             rows.parts(outputs),
             rows.columns(h_grads, inner),
-            rows.columns(p_grads, 2, inner),
+            rows.columns(p_grads, 2 * inner),
             rows.parts(x_grads),
             strict=True,
         ):
-            y_grad = _gather(grad, own, y_grads[:size])
-            torch.sum(torch.mul(y_grad, y, out=products[:size]), dim=1, keepdim=True, out=gate_grad)
+            these = slice(group.first, group.end)
+            y_grad = torch.index_select(grad, 0, own, out=y_grads[: group.rows]).view_as(y)
+            product = torch.mul(y_grad, y, out=products[: group.rows].view_as(y))
+            torch.sum(product, dim=2, keepdim=True, out=gate_grad)
             y_grad.mul_(gate)
-            torch.mm(down[expert].t(), y_grad.t(), out=h_grad)
-            torch.mm(y_grad.t(), h.t(), out=down_grad[expert])
-            gate_projected, up_projected = p
-            gate_projected_grad, up_projected_grad = p_grad
+            _product(down[these].mT, y_grad.mT, out=h_grad)
+            _product(y_grad.mT, h.mT, out=down_grad[these])
+            gate_projected, up_projected = p.chunk(2, dim=1)
+            gate_projected_grad, up_projected_grad = p_grad.chunk(2, dim=1)
             torch.mul(h_grad, s, out=up_projected_grad)
             silu_backward(h_grad.mul_(up_projected), gate_projected, grad_input=gate_projected_grad)
-            stacked = p_grad.view(2 * inner, size)
-            torch.mm(stacked.t(), up[expert], out=x_grad)
-            torch.mm(stacked, _gather(tokens, own, gathered[:size]), out=up_grad[expert])
-        for expert in rows.idle(len(up)):
-            up_grad[expert].zero_()
-            down_grad[expert].zero_()
+            _product(p_grad.mT, up[these], out=x_grad)
+            x = torch.index_select(tokens, 0, own, out=gathered[: group.rows]).view_as(y)
+            _product(p_grad, x, out=up_grad[these])
+        for unused in rows.idle(len(up)):
+            up_grad[unused].zero_()
+            down_grad[unused].zero_()
         token_grads = nn.functional.embedding_bag(rows.position, x_grads, mode="sum")
         weight_grads = gate_grads.index_select(0, rows.position.flatten()).view_as(weights)
         return token_grads, weight_grads, up_grad, down_grad, None, None
+
+
+def _product(left: torch.Tensor, right: torch.Tensor, *, out: torch.Tensor) -> None:
+    """The products of the experts of a group; those of one are quicker without the batch."""
+    if out.shape[0] == 1:
+        torch.mm(left[0], right[0], out=out[0])
+    else:
+        torch.bmm(left, right, out=out)
 
 
 def _any_experts(
@@ -265,7 +333,7 @@ def _any_experts(
     """The same for experts with biases, a gating or an activation of their own, or a norm after them."""
     up, down = matrices
     zero = tokens.new_zeros(1, tokens.shape[1])
-    hidden = _GroupedLinear.apply(torch.cat([tokens, zero]).index_select(0, rows.source(len(tokens))), up, rows)
+    hidden = _GroupedLinear.apply(tokens.index_select(0, rows.tokens), up, rows)
     if experts.has_bias:
         up_bias = experts.gate_up_proj_bias if experts.has_gate else experts.up_proj_bias
         hidden = hidden + up_bias.to(hidden.dtype).index_select(0, rows.expert_of_each())
@@ -288,13 +356,8 @@ class _GroupedLinear(torch.autograd.Function):
         ctx.save_for_backward(lines, weight)
         ctx.rows = rows
         product = lines.new_empty(rows.total, weight.shape[1])
-        for expert, x, y in zip(
-            rows.experts,
-            torch.split_with_sizes(lines, rows.sizes),
-            torch.split_with_sizes(product, rows.sizes),
-            strict=True,
-        ):
-            torch.mm(x, weight[expert].t(), out=y)
+        for group, x, y in zip(rows.groups, rows.parts(lines), rows.parts(product), strict=True):
+            _product(x, weight[group.first : group.end].mT, out=y)
         return product
 
     @staticmethod
@@ -304,28 +367,15 @@ class _GroupedLinear(torch.autograd.Function):
         lines, weight = ctx.saved_tensors
         rows: Rows = ctx.rows
         line_grad, weight_grad = torch.empty_like(lines), torch.empty_like(weight)
-        for expert, x, x_grad, y_grad in zip(
-            rows.experts,
-            torch.split_with_sizes(lines, rows.sizes),
-            torch.split_with_sizes(line_grad, rows.sizes),
-            torch.split_with_sizes(grad, rows.sizes),
-            strict=True,
+        for group, x, x_grad, y_grad in zip(
+            rows.groups, rows.parts(lines), rows.parts(line_grad), rows.parts(grad), strict=True
         ):
-            torch.mm(y_grad, weight[expert], out=x_grad)
-            torch.mm(y_grad.t(), x, out=weight_grad[expert])
-        for expert in rows.idle(len(weight)):
-            weight_grad[expert].zero_()
+            these = slice(group.first, group.end)
+            _product(y_grad, weight[these], out=x_grad)
+            _product(y_grad.mT, x, out=weight_grad[these])
+        for unused in rows.idle(len(weight)):
+            weight_grad[unused].zero_()
         return line_grad, weight_grad, None
-
-
-def _gather(source: torch.Tensor, tokens: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
-    """The rows of some tokens, then zeros to the end of `into`."""
-    count, size = tokens.shape[0], into.shape[0]
-    if count == size:
-        return torch.index_select(source, 0, tokens, out=into)
-    torch.index_select(source, 0, tokens, out=into[:count])
-    into[count:].zero_()
-    return into
 
 
 ALL_EXPERTS_FUNCTIONS.register(NAME, aura_experts_forward)

@@ -12,7 +12,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, use_experts_imp
 from transformers.models.gpt_oss.modeling_gpt_oss import GptOssConfig, GptOssExperts
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeConfig, Qwen3MoeExperts
 
-from aura.experts.kernels import NAME, Rows, aura_experts_forward
+from aura.experts.kernels import NAME, Group, Rows, aura_experts_forward
 
 
 def experts_of(*, transposed=False, bias=False, gate=True, interleaved=False, norm=False, act="silu", sizes=(5, 3, 4)):
@@ -225,11 +225,43 @@ def test_experts_of_gpt_oss_answer_as_their_own_loop():
 
 
 def test_rows_lie_by_expert_then_by_token():
-    rows = Rows.of(torch.tensor([[2, 0], [0, 3], [2, 3]]), 3, 4)
-    assert rows.experts == (0, 2)
-    assert [each.tolist() for each in rows.tokens] == [[0, 1], [0, 2]]
-    assert rows.sizes == (4, 4)
-    assert rows.position.tolist() == [[4, 0], [1, 8], [5, 8]]
+    rows = Rows.of(torch.tensor([[2, 0], [0, 3], [2, 3]]), 3, multiple=1, together=0)
+    assert rows.groups == (Group(0, 1, 2), Group(2, 3, 2))
+    assert rows.tokens.tolist() == [0, 1, 0, 2]
+    assert rows.position.tolist() == [[2, 0], [1, 4], [3, 4]]
+
+
+def test_experts_of_about_as_many_tokens_are_computed_together():
+    load = [8, 7, 8, 0, 8, 30, 1, 0]
+    index = torch.repeat_interleave(torch.arange(8), torch.tensor(load)).unsqueeze(1)
+    assert Rows.of(index, 8, multiple=1, together=100).groups == (
+        Group(0, 3, 8),
+        Group(4, 5, 8),
+        Group(5, 6, 30),
+        Group(6, 7, 1),
+    )
+    assert Rows.of(index, 8, multiple=4, together=20).groups[:2] == (Group(0, 2, 8), Group(2, 3, 8))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.integers(0, 9), max_size=80),
+    st.integers(1, 2),
+    st.sampled_from([1, 16]),
+    st.sampled_from([0, 40, 1000]),
+)
+def test_every_choice_has_a_row_of_its_own_in_the_group_of_its_expert(chosen, ranks, multiple, together):
+    index = torch.tensor(chosen[: len(chosen) // ranks * ranks], dtype=torch.int64).view(-1, ranks)
+    rows = Rows.of(index, 8, multiple=multiple, together=together)
+    taken = rows.position[index < 8]
+    assert len(taken.unique()) == len(taken)
+    assert (rows.position[index >= 8] == rows.total).all()
+    assert torch.equal(rows.expert_of_each()[taken], index[index < 8])
+    tokens = torch.arange(len(index)).unsqueeze(1).expand_as(index)
+    assert torch.equal(rows.tokens[taken], tokens[index < 8])
+    assert all(group.size % multiple == 0 for group in rows.groups)
+    computed = sum(group.experts for group in rows.groups)
+    assert computed + sum(len(range(8)[unused]) for unused in rows.idle(8)) == 8
 
 
 def test_it_is_registered():
