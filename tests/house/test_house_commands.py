@@ -15,7 +15,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from aura.cli import app
+from aura.cli import app, main
 from aura.settings import SECRETS, load_settings, variable_of
 from aura.terminal import completing, working
 
@@ -177,6 +177,29 @@ def test_a_wrong_command_line_ends_with_2_and_touches_nothing(arguments, home):
     assert said.stdout == ""
     assert "Traceback" not in said.stderr
     assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments"),
+    [
+        ("sources.json", ("sources", "list", "--json")),
+        ("events/log.db", ("events", "tail", "alerts", "--json")),
+        ("graph/graph.db", ("graph", "counts", "--json")),
+        ("store", ("tiers", "ls", "--json")),
+    ],
+)
+def test_what_is_damaged_is_named_in_a_sentence_and_the_code_is_1(home, file, arguments, monkeypatch, capsys):
+    damaged = home / file
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"no database" * 1000)
+    monkeypatch.setattr(sys, "argv", ["aura", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == 1
+    assert said.out == ""
+    assert said.err.startswith("error ")
+    assert str(home) in said.err
 
 
 def complete(line, **environment):
