@@ -10,8 +10,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from itertools import cycle
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -23,13 +22,15 @@ from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeMLP, Qwen3M
 from aura.experts.gating import ExpertGate
 from aura.experts.kernels import NAME
 
-TOKENS, BATCHES, WARM_UP, TURNS = 2048, 16, 16, 15
+TOKENS, WARM_UP, TURNS = 2048, 16, 21
 SHAPES: Mapping[str, tuple[int, int, int, int]] = {
     "d128 I512 E8 top-1": (128, 512, 8, 1),
     "d256 I128 E32 top-4": (256, 128, 32, 4),
 }
 GOALS = {torch.float32: (1.15, 1.5), torch.bfloat16: (1.4, 2.0)}
 THEIRS = "grouped_mm"
+
+Step = Callable[[torch.Tensor], None]
 
 
 def figures(data: Path | None, runs: int) -> list[Figure]:
@@ -53,7 +54,7 @@ def _compared(name: str, shape: tuple[int, int, int, int], dtype: torch.dtype, g
     tell(name)
     ratios: dict[str, list[float]] = {NAME: [], THEIRS: []}
     for run in range(runs):
-        seconds = _in_turns(_sides(shape, dtype, seed=run))
+        seconds = _in_turns(_sides(shape, dtype, seed=run), lambda: torch.randn(1, TOKENS, shape[0]).to(dtype))
         for side, found in ratios.items():
             turns = [own / dense for own, dense in zip(seconds[side], seconds["dense"], strict=True)]
             found.append(sorted(turns)[len(turns) // 2])
@@ -64,7 +65,7 @@ def _compared(name: str, shape: tuple[int, int, int, int], dtype: torch.dtype, g
     ]
 
 
-def _sides(shape: tuple[int, int, int, int], dtype: torch.dtype, seed: int) -> dict[str, Callable[[], None]]:
+def _sides(shape: tuple[int, int, int, int], dtype: torch.dtype, seed: int) -> dict[str, Step]:
     """A step of each side; they share the weights of the experts."""
     width, inner, experts, choices = shape
     torch.manual_seed(seed)
@@ -79,40 +80,34 @@ def _sides(shape: tuple[int, int, int, int], dtype: torch.dtype, seed: int) -> d
         for parameter in module.parameters():
             nn.init.normal_(parameter, std=0.02)
         module.to(dtype).train()
-    batches = [torch.randn(1, TOKENS, width).to(dtype) for _ in range(BATCHES)]
 
-    def side(name: str) -> Callable[[], None]:
-        given = cycle(batches)
-
-        def step() -> None:
+    def side(name: str) -> Step:
+        def step(tokens: torch.Tensor) -> None:
             config._experts_implementation = name  # noqa: SLF001 - what `set_experts_implementation` sets
-            _step(dense if name == "dense" else block, given)
+            _step(dense if name == "dense" else block, tokens.detach().requires_grad_())
 
         return step
 
     return {name: side(name) for name in ("dense", NAME, THEIRS)}
 
 
-def _step(module: nn.Module, given: Iterator[torch.Tensor]) -> None:
-    tokens = next(given).detach().requires_grad_()
+def _step(module: nn.Module, tokens: torch.Tensor) -> None:
     output = module(tokens)
     output.backward(torch.ones_like(output))
     for parameter in module.parameters():
         parameter.grad = None
 
 
-def _in_turns(sides: Mapping[str, Callable[[], None]]) -> dict[str, list[float]]:
-    """CPU seconds of each turn; the order is reversed from turn to turn."""
-    for step in sides.values():
-        for _ in range(WARM_UP):
-            step()
+def _in_turns(sides: Mapping[str, Step], draw: Callable[[], torch.Tensor]) -> dict[str, list[float]]:
+    """CPU seconds of each turn, of new tokens that all sides get; the order is reversed from turn to turn."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(TURNS):
+    for turn in range(WARM_UP + TURNS):
+        tokens = draw()
         for name in list(sides) if turn % 2 == 0 else list(sides)[::-1]:
             began = time.process_time()
-            sides[name]()
+            sides[name](tokens)
             seconds[name].append(time.process_time() - began)
-    return seconds
+    return {name: each[WARM_UP:] for name, each in seconds.items()}
 
 
 def _keep_memory() -> None:
