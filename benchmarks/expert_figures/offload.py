@@ -2,13 +2,13 @@
 
 Each mode has a store of its own (hard links of one) that stays open, and answers the same requests: 64 tokens of text
 that the model has not seen, and 24 more that follow it one by one, so that the routing is that of real text. The
-domains of the text alternate by request. The modes take turns within a round; a ratio is of one round, the value the
-median of all. Wall time counts, since loading beside the computation is the point; CPU time is beside it.
+domains of the text alternate by request. The modes take turns at each request; a ratio is of one request, the value
+the median of all. Wall time counts, since loading beside the computation is the point; CPU time is beside it.
 
 Two sets of tiers: L1 over L3 (RocksDB, its files in the page cache), and L1 over L2 (shared memory that holds the
 rest), where LRU exchanges an expert of L1 for one of L2 and the planned mode computes from where experts are. The
-placement of the planned mode is the planner's, from the access log of requests before. All modes answer bit by bit
-alike, which is checked.
+placement of the planned mode is the planner's, from the access log of requests before. That all modes answer bit by
+bit alike is checked in tests/experts_offload.
 """
 
 from __future__ import annotations
@@ -206,8 +206,8 @@ def _plan(sides: Sequence[Side], before: Sequence[Request]) -> None:
 def _round(sides: Sequence[Side], requests: Sequence[Request], number: int) -> dict[str, list[RunFigures]]:
     tell(f"round {number + 1}")
     found: dict[str, list[RunFigures]] = {side.name: [] for side in sides}
-    for request in requests:
-        turn = number % len(sides)
+    for place, request in enumerate(requests):
+        turn = (number * len(requests) + place) % len(sides)
         for side in (*sides[turn:], *sides[:turn]):
             found[side.name] += _answered(side, [request])
     return found
@@ -230,7 +230,8 @@ def _compared(rounds: Sequence[dict[str, list[RunFigures]]]) -> list[Figure]:
         return sum(each.cpu_seconds for each in answers) / sum(each.new_tokens for each in answers)
 
     def over(measure: Callable[[Sequence[RunFigures]], float], mine: str, theirs: str) -> list[float]:
-        return [measure(found[mine]) / measure(found[theirs]) for found in rounds]
+        pairs = ((a, b) for found in rounds for a, b in zip(found[mine], found[theirs], strict=True))
+        return [measure([a]) / measure([b]) for a, b in pairs]
 
     share = f"{SHARE:.0%} of the experts in L1"
     rows = []
