@@ -20,9 +20,11 @@ from aura.overview.cost_plots import plot_latest, plot_over_time
 from aura.overview.costs import CostBook
 from aura.overview.pictures import PICTURES
 from aura.overview.stored import TierFigures, stored_values
+from aura.overview.values import ValueView
 from aura.services.status import Report
 from aura.tiers.catalog import Catalog
-from aura.tiers.published import DAMAGE, Published
+from aura.tiers.errors import StoreError
+from aura.tiers.published import CatalogError, Published
 
 LATEST_RUNS = 40
 
@@ -107,6 +109,7 @@ def _costs(book: CostBook, rows: Iterable[AssetRow], now: datetime, dagster: str
 def _values(catalog: Catalog | None, published: Iterable[Published]) -> Iterator[str]:
     if catalog is None:
         return
+    values = ValueView(lambda: catalog.store)
     for each in published:
         if each.name not in PICTURES:
             continue
@@ -115,13 +118,11 @@ def _values(catalog: Catalog | None, published: Iterable[Published]) -> Iterator
         made = datetime.fromisoformat(each.created_at).astimezone(UTC)
         yield markup.note(f"Computed on {made:%Y-%m-%d at %H:%M UTC}, version {each.version}.")
         try:
-            value = catalog.load(each.name, each.partition)
-        except DAMAGE as error:
+            shown = values.get(each.name, each.partition)
+        except (CatalogError, StoreError) as error:
             yield markup.remedy("It cannot be read", str(error))
             continue
-        for picture in PICTURES[each.name]:
-            if picture.wanted(value):
-                yield _picture(picture.draw(value), picture.title)
+        yield from (_picture(png, caption) for caption, png in (shown.pictures() if shown else ()))
 
 
 def _picture(png: bytes, title: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from aura.overview.pictures import PICTURES
 from aura.tiers.catalog import Catalog
-from aura.tiers.published import Published
+from aura.tiers.published import DamagedValueError, Published
 from aura.tiers.store import TieredStore
 from aura.tiers.values import StoredValue
 
@@ -42,6 +42,16 @@ class Shown:
             if picture.title not in self._drawn and picture.wanted(self.value):
                 self._drawn[picture.title] = picture.draw(self.value)
         return list(self._drawn.items())
+
+
+def _loaded(catalog: Catalog, published: Published) -> StoredValue:
+    """A value; what another version of the code wrote in another form counts as damaged."""
+    try:
+        return catalog.load(published.name, published.partition)
+    except ValueError as error:
+        raise DamagedValueError(
+            f"{published.name} was written in a form that cannot be read ({error}): materialize it again"
+        ) from error
 
 
 class ValueView:
@@ -72,7 +82,7 @@ class ValueView:
         with self._lock:
             kept = self._kept.get(key)
         if kept is None or kept.published.version != published.version:
-            kept = Shown(catalog.load(name, partition), published)
+            kept = Shown(_loaded(catalog, published), published)
         with self._lock:
             self._kept[key] = kept
             self._kept.move_to_end(key)

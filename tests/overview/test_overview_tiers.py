@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from aura.overview.replays import FEWEST, own_trace, replayed, uploaded_trace
@@ -11,6 +12,7 @@ from aura.overview.values import ValueView
 from aura.tiers.budgets import TierBudgets
 from aura.tiers.catalog import Catalog
 from aura.tiers.errors import StoreUnavailableError
+from aura.tiers.published import DamagedValueError
 from aura.tiers.records import Tier
 from aura.tiers.replay.comparison import OPTIMUM, YARDSTICK
 from aura.tiers.replay.readers import TraceError
@@ -85,3 +87,13 @@ def test_an_uploaded_trace_is_read_by_its_content(tmp_path):
     assert (trace.name, len(trace), trace.unique) == ("mine", 300, 7)
     with pytest.raises(TraceError):
         uploaded_trace(b"", "empty.txt")
+
+
+def test_a_value_in_a_form_that_cannot_be_read_is_named_with_the_remedy(tmp_path, monkeypatch):
+    view = StoreView(tmp_path, 5)
+    with open_store(tmp_path, budgets=SMALL) as owner:
+        Catalog(owner).publish("a", cycles(1), partition="p", provenance={})
+        monkeypatch.setattr("aura.topology.cycles.SCHEMA", pa.schema([("birth", pa.float64())]))
+        with pytest.raises(DamagedValueError, match=r"(?s)a was written in a form .*materialize it again"):
+            ValueView(view.joined).get("a", "p")
+        view.close()
