@@ -129,6 +129,38 @@ def test_the_budget_is_kept_at_every_moment(saved, tmp_path, monkeypatch):
             assert figures.moved == len(used)
 
 
+@pytest.mark.parametrize("mode", [Mode.LRU, Mode.PLANNED])
+@pytest.mark.parametrize("arena_bytes", [0, 60_000])
+def test_what_others_bring_to_fast_memory_leaves_it_again_beyond_the_budget(mode, arena_bytes, saved, tmp_path):
+    """As a placement does that is computed and applied while the model is open."""
+    with opened(tmp_path / "store", process_bytes=10**6, arena_bytes=arena_bytes) as store:
+        model = ExpertStore(store).put(saved("qwen"))
+        budget = 6 * expert_bytes(store, "qwen")
+
+        def held():
+            return sum(entry.bytes for entry in store.entries("experts/qwen/") if entry.tier is Tier.L1)
+
+        with ExpertRuntime(store, "qwen", mode=mode, budget_bytes=budget) as runtime:
+            runtime.generate(PROMPT, max_new_tokens=4)
+            store.move(dict.fromkeys(model.keys, Tier.L1))
+            assert held() > budget
+            runtime.generate(PROMPT, max_new_tokens=16, min_new_tokens=16)
+            assert held() <= budget
+            assert held() == runtime.shelf.used_bytes()
+            # In the midst of a request.
+            seen = []
+
+            def watched(layer, experts, tokens):
+                if layer == 1:
+                    seen.append(held())
+                    store.move(dict.fromkeys(model.keys, Tier.L1))
+
+            runtime.note = watched
+            runtime.generate(PROMPT, max_new_tokens=6, min_new_tokens=6)
+    assert len(seen) == 6
+    assert max(seen) <= budget
+
+
 def test_a_budget_below_one_cycle_is_warned_of_with_the_figure(saved, tmp_path, caplog):
     with opened(tmp_path / "store") as store:
         ExpertStore(store).put(saved("qwen"))

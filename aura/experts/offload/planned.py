@@ -5,9 +5,7 @@ with.
 
 Experts in the slow tier's shared memory are computed from where they are; moving them first would cost more than it
 gains. What is in L3 has to be copied anyway, so it takes a place in fast memory if the one that would wait longest for
-its next use leaves it. How long an expert waits is the rest of the cycle of layers, and one cycle for each token that
-is expected to pass without it (SpecMD, arXiv 2602.03921). That is known from a short and a long moving average of what
-tokens used, as in the tiers (ARMS, arXiv 2508.04417), and when a request begins from the kind of its prompt.
+its next use (`waits`) leaves it.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from aura.experts.offload.ahead import Loader, Ways
 from aura.experts.offload.forecast import Floats, TransitionForecast
 from aura.experts.offload.residency import Residency
 from aura.experts.offload.shelf import Shelf
-from aura.tiers.gaps import LONG, SHORT, SHORT_WEIGHT
+from aura.experts.offload.waits import Waits
 from aura.tiers.records import Tier
 
 if TYPE_CHECKING:
@@ -34,10 +32,6 @@ if TYPE_CHECKING:
 INLINE, BESIDE, TRANSITIONS, GATE = "inline", "beside", "transitions", "gate"
 """Ways: fetch when it is needed; this layer's while others of it are computed; also the next layer's, by the transition
 forecast or by the next layer's gate, given what this layer is given ("speculative gating", arXiv 2312.17238)."""
-KIND_WEIGHT = 0.5
-"""Weight of what the kind of a prompt uses, against what was used last, when a request begins."""
-LEAST = 1e-4
-"""Chance of an expert that was never seen."""
 LEAST_CHANCE = 0.3
 """Chance of being used from which an expert is fetched ahead."""
 AHEAD_SHARE = 0.25
@@ -70,11 +64,8 @@ class Planned(Residency):
         self.useless = 0
         self._loader = Loader(self._fetch)
         self._choosing = threading.Lock()
-        layers, most = shelf.model.layers, max(shelf.model.experts)
-        self._short: Floats = np.full((layers, most), 1.0 / most)
-        self._long: Floats = self._short.copy()
-        self._now = layers
-        self._column = np.arange(len(shelf.keys)) - np.asarray(shelf.first)[shelf.layer_of]
+        self._waits = Waits(shelf.model.experts)
+        self._now = shelf.model.layers
         self._kept = np.zeros(len(shelf.keys), dtype=np.bool_)
         self._ahead: set[int] = set()
         self._before: list[int] = []
@@ -84,8 +75,12 @@ class Planned(Residency):
     def expect(self, chances: Floats | None) -> None:
         """Tell how often each expert is used for a token of the request that begins, float64[layers, E]."""
         if chances is not None:
-            self._short += KIND_WEIGHT * (chances - self._short)
-            self._long += KIND_WEIGHT * (chances - self._long)
+            self._waits.expect(chances)
+
+    def begin(self) -> None:
+        """As `Residency.begin`."""
+        super().begin()
+        self._fit()
 
     def each(
         self, layer: int, hidden: torch.Tensor, experts: Sequence[int], tokens: Sequence[int]
@@ -139,22 +134,15 @@ class Planned(Residency):
                 ways = self.decoding if self._step_tokens == 1 else self.reading
                 ways.step((now - self._step_began) / self._step_tokens)
             self._step_began, self._step_tokens = now, count
+            if self.shelf.own:
+                self.shelf.refresh()
+                self._fit()
         return self.decoding if self._step_tokens == 1 else self.reading
 
     def _learn(self, layer: int, count: int, experts: Sequence[int], tokens: Sequence[int]) -> None:
         if count == 1 and layer and self._before:
             self._transitions.note(layer, self._before, experts)
-        shares = np.asarray(tokens) / count
-        # Many tokens at once say what the text is like; in which order they used what is not known.
-        rate = 1 - (1 - LONG) ** count
-        for average, weight in ((self._short, SHORT if count == 1 else rate), (self._long, rate)):
-            average[layer] *= 1 - weight
-            average[layer, list(experts)] += weight * shares
-
-    def _chances(self, layer: int) -> Floats:
-        """float64[E], the chance that the next token uses each expert of a layer."""
-        found: Floats = SHORT_WEIGHT * self._short[layer] + (1 - SHORT_WEIGHT) * self._long[layer]
-        return np.maximum(found, LEAST)
+        self._waits.learn(layer, count, experts, tokens)
 
     def _settle(self, layer: int, used: set[int]) -> None:
         """What was fetched ahead for this layer was of use, or not; what was not fetched in time is neither."""
@@ -171,7 +159,7 @@ class Planned(Residency):
         gate = self._gates[layer] if way == GATE else None
         chosen = None if gate is None else gate(hidden)
         if chosen is None:
-            chances = self._chances(layer)
+            chances = self._waits.chances(layer)
             if count == 1:
                 chances = self._transitions.chances(layer, experts, chances)
             else:
@@ -198,20 +186,9 @@ class Planned(Residency):
     def _victims(self, number: int) -> list[int] | None:
         """Those that wait longest for their next use, as many as have to leave; None if they do not suffice."""
         shelf = self.shelf
-        lacking = shelf.lacking(number)
-        if lacking <= 0:
-            return []
-        layers = shelf.model.layers
-        short, long = (average[shelf.layer_of, self._column] for average in (self._short, self._long))
-        chances = np.maximum(SHORT_WEIGHT * short + (1 - SHORT_WEIGHT) * long, LEAST)
-        wait = (shelf.layer_of - self._now - 1) % layers + layers / chances
-        wait[~shelf.held | self._kept] = -1
-        leaving = []
-        while lacking > 0:
-            other = int(wait.argmax())
-            if wait[other] < 0:
-                return None
-            leaving.append(other)
-            wait[other] = -1
-            lacking -= int(shelf.sizes[other])
-        return leaving
+        return self._waits.victims(self._now, shelf.held & ~self._kept, shelf.sizes, shelf.lacking(number))
+
+    def _fit(self) -> None:
+        """Keep the budget if others have brought experts to fast memory: those leave that wait longest."""
+        with self._choosing:
+            self.shelf.fit(np.argsort(-self._waits.of_all(self._now), kind="stable"))

@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from aura.experts.offload.shelf import Shelf
 from aura.experts.offload.store import weights_of
 from aura.tiers.records import Tier
@@ -86,10 +88,16 @@ class Lru(Residency):
     def __init__(self, shelf: Shelf) -> None:
         super().__init__(shelf)
         self._used: OrderedDict[int, None] = OrderedDict()
+        self._layer = shelf.model.layers
 
     def begin(self) -> None:
         """As `Residency.begin`; others may have moved some experts."""
         super().begin()
+        self._follow()
+        self.shelf.fit(np.array(list(self._used), dtype=np.int64))
+        self._follow()
+
+    def _follow(self) -> None:
         held = set(self.shelf.held.nonzero()[0].tolist())
         for number in list(self._used):
             if number not in held:
@@ -102,6 +110,9 @@ class Lru(Residency):
     ) -> Iterator[tuple[int, Weights]]:
         """As `Residency.each`."""
         del hidden, tokens
+        if layer <= self._layer and self.shelf.own:
+            self.begin()
+        self._layer = layer
         for expert in experts:
             number = self.shelf.number(layer, expert)
             start = _clock()

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aura.experts.offload.errors import OffloadError
 from aura.experts.offload.store import ExpertModel, model_key
@@ -41,6 +42,7 @@ class Shelf:
     """Where the experts of a model are. Numbers count them from the first of the first layer. Thread-safe.
 
     Attributes:
+        own: Whether this process owns the store, and so knows at any time where everything is.
         fast: The tier whose bytes are the budget.
         slow: Where an expert goes that makes room.
         keys: By number.
@@ -60,9 +62,9 @@ class Shelf:
         self.store = store
         self.model = model
         states = {state.tier: state for state in store.tiers()}
-        own = isinstance(store, LocalStore)
+        self.own = isinstance(store, LocalStore)
         # What is in the process memory of another owner comes as a copy; its shared memory can be viewed.
-        order = [Tier.L1, Tier.L2] if own or Tier.L2 not in states else [Tier.L2]
+        order = [Tier.L1, Tier.L2] if self.own or Tier.L2 not in states else [Tier.L2]
         fast = [tier for tier in order if tier in states]
         if not fast:
             raise OffloadError("the store has no fast tier; give it process_bytes or arena_bytes (`aura settings`)")
@@ -90,9 +92,14 @@ class Shelf:
 
     def refresh(self) -> None:
         """Look again where everything is: others may have moved it."""
-        tiers = {entry.key: entry.tier for entry in self.store.entries(f"{model_key(self.model.name)}/")}
-        with self._lock:
-            self._tiers = [tiers.get(key, Tier.L3) for key in self.keys]
+        listed: dict[str, Tier] = {}
+        if self._records is None:
+            listed = {entry.key: entry.tier for entry in self.store.entries(f"{model_key(self.model.name)}/")}
+        with self._lock:  # what an exchange has moved is not told as it was before
+            if self._records is None:
+                self._tiers = [listed.get(key, Tier.L3) for key in self.keys]
+            else:
+                self._tiers = [self.tier(number) for number in range(len(self.keys))]
             self.held = np.array([tier is self.fast for tier in self._tiers], dtype=np.bool_)
 
     def tier(self, number: int) -> Tier:
@@ -140,13 +147,23 @@ class Shelf:
                 self.traffic.bytes_read += int(self.sizes[number])
         return came
 
-    def fit(self) -> None:
-        """Give back what the model takes of the fast tier beyond its budget, from the end of the model on."""
-        held = np.flatnonzero(self.held)[::-1]
+    def fit(self, order: NDArray[np.int64] | None = None) -> None:
+        """Give back what the model takes of the fast tier beyond its budget.
+
+        Args:
+            order: int64[n], numbers, those first that leave first; None: from the end of the model on.
+        """
         beyond = self.used_bytes() - self.budget_bytes
-        leaving = held[: int(np.searchsorted(np.cumsum(self.sizes[held]), beyond)) + 1] if beyond > 0 else held[:0]
-        if len(leaving):
-            self.place(leaving.tolist(), self.slow)
+        if beyond <= 0:
+            return
+        order = np.arange(len(self.keys))[::-1] if order is None else order
+        held = order[self.held[order]]
+        leaving = held[: int(np.searchsorted(np.cumsum(self.sizes[held]), beyond)) + 1]
+        report = self.store.move({self.keys[number]: self.slow for number in leaving})
+        falls = {key: Tier.L3 for key, _ in report.refused}  # the slow tier is full
+        if falls and self.slow is not Tier.L3:
+            self.store.move(falls)
+        self.refresh()
 
     def place(self, numbers: Sequence[int], tier: Tier) -> None:
         """Bring experts to a tier, as far as there is room."""
