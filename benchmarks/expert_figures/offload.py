@@ -5,37 +5,50 @@ that the model has not seen, and 24 more that follow it one by one, so that the 
 domains of the text alternate by request. The modes take turns at each request; a ratio is of one request, the value
 the median of all. Wall time counts, since loading beside the computation is the point; CPU time is beside it.
 
+All modes answer the same requests before they are measured. The placement of the planned mode is the planner's, from
+the access log of those. Then the logits of one request and some tokens that each mode generates freely after it are
+compared, bit by bit, with those of the resident model; a difference ends the benchmark.
+
 Two sets of tiers: L1 over L3 (RocksDB, its files in the page cache), and L1 over L2 (shared memory that holds the
-rest), where LRU exchanges an expert of L1 for one of L2 and the planned mode computes from where experts are. The
-placement of the planned mode is the planner's, from the access log of requests before. That all modes answer bit by
-bit alike is checked in tests/experts_offload.
+rest). What the ratio to LRU consists of differs. LRU is the mode that computes from L1 alone: over L2 it copies DRAM to
+DRAM at every miss, and the planned mode copies nothing, so the ratio there is the price of those copies, no merit of
+prefetching or of placement. Over L3 both copy what they miss, and the ratio is of fewer misses and of loading beside
+the computation. The ratios to `online`, which computes from wherever an expert is, are beside them without a goal.
+
+The gap rows replay a recorded trace. The portfolio is the tiers' own policy, which no mode here follows by itself; what
+the planned mode does is the row "planned mode's rule": `aura.experts.offload.waits`, without prefetch.
 """
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from report import Figure, figure, tell
 from tier_policies import DATA, SHARES, closed
+from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 
 from aura.experts.offload.figures import Mode, RunFigures
 from aura.experts.offload.runtime import ExpertRuntime
 from aura.experts.offload.store import ExpertStore
 from aura.tiers.budgets import TierBudgets
 from aura.tiers.planning.placement import plan_and_apply
-from aura.tiers.planning.profile import TierProfile, measure_profile
+from aura.tiers.planning.profile import measure_profile
 from aura.tiers.records import Tier
-from aura.tiers.replay.comparison import compare
+from aura.tiers.replay.comparison import OPTIMUM, YARDSTICK, compare
+from aura.tiers.replay.optimum import gap_closed
 from aura.tiers.replay.readers import read_trace
 from aura.tiers.store import TieredStore, open_store
 from expert_figures.offload_model import Trained, trained_model
+from expert_figures.offload_replay import replay_waits
 
 MIB = 1 << 20
 SHARE = 0.4
@@ -44,8 +57,10 @@ ROOM = 1.05
 """Of the bytes that have to fit into shared memory: an exchange needs some to spare."""
 PROMPT, FOLLOWING, REQUESTS = 64, 24, 4
 """Tokens of a prompt, tokens that follow, requests of a round."""
-BEFORE = 8
-"""Requests that each mode answers before it is measured."""
+BEFORE, SETTLING = 8, 4
+"""Requests that each mode answers before the placement, and after it, before it is measured."""
+FREELY = 8
+"""Tokens that each mode generates by itself where the answers are compared."""
 LRU_GOAL, RESIDENT_GOAL, GAP_GOAL = 1.5, 0.8, 0.25
 END_OF_TEXT = 0
 POLICIES = ("s3-fifo", "cycle-aware", "portfolio")
@@ -99,11 +114,14 @@ def inference_figures(runs: int, home: Path | None = None) -> list[Figure]:
         trained = trained_model(home or place)
         sides = list(_sides(trained, place, opened))
         stream = _requests(trained, seed=0)
-        before = [next(stream) for _ in range(BEFORE)]
+        before, settling = ([next(stream) for _ in range(count)] for count in (BEFORE, SETTLING))
         for side in sides:
-            tell(f"{side.name}: {BEFORE} requests before it is measured")
+            tell(f"{side.name}: {BEFORE} requests, {SETTLING} more and one that is compared")
             _answered(side, before)
-        _plan(sides, before)
+            if side.mode is Mode.PLANNED:
+                _plan(side)
+            _answered(side, settling)
+        _compare_answers(sides, next(stream))
         rounds = [_round(sides, [next(stream) for _ in range(REQUESTS)], number) for number in range(runs)]
     return _compared(rounds)
 
@@ -132,6 +150,22 @@ def gap_figures(data: Path | None) -> list[Figure]:
                     at_least=goal is not None,
                 )
             )
+        best, lru = ({row.capacity: row.outcome for row in rows if row.policy == name} for name in (OPTIMUM, YARDSTICK))
+        shares = []
+        for capacity in capacities:
+            tell(f"{trace.name}: the planned mode's rule with {capacity}")
+            own = replay_waits(trace, capacity).miss_ratio
+            share = gap_closed(lru[capacity].miss_ratio, own, best[capacity].miss_ratio)
+            shares += [] if share is None else [share]
+        found.append(
+            figure(
+                f"experts: gap closed on {trace.name} decoding, planned mode's rule",
+                shares,
+                "share of the gap",
+                value=statistics.fmean(shares),
+                against="LRU 0, optimum 1",
+            )
+        )
     if not found:
         tell(f"experts: no qwen.route.csv in {data or DATA}")
     return found
@@ -188,19 +222,50 @@ def _answered(side: Side, requests: Sequence[Request]) -> list[RunFigures]:
     ]
 
 
-def _plan(sides: Sequence[Side], before: Sequence[Request]) -> None:
-    """Place the experts of the planned mode by what was read so far; then let it settle."""
-    profiles: dict[Tier, TierProfile] = {}
-    for side in sides:
-        if side.mode is Mode.PLANNED:
-            tell(f"{side.name}: placing by the access log")
-            # Measured before anything is moved, on a store that is as empty as a measurement needs.
-            held = {entry.key: entry.tier for entry in side.store.entries("experts/") if entry.tier is not Tier.L3}
-            side.store.move(dict.fromkeys(held, Tier.L3))
-            profiles[side.slow] = measure_profile(side.store, sizes=(MIB // 2, MIB, 2 * MIB), repeats=5)
-            side.store.move(held)
-            plan_and_apply(side.store, profiles[side.slow], replayed=256)
-            _answered(side, before[: len(before) // 2])
+def _plan(side: Side) -> None:
+    """Place the experts of the planned mode by what was read so far."""
+    tell(f"{side.name}: placing by the access log")
+    # Measured before anything is moved, on a store that is as empty as a measurement needs.
+    held = {entry.key: entry.tier for entry in side.store.entries("experts/") if entry.tier is not Tier.L3}
+    side.store.move(dict.fromkeys(held, Tier.L3))
+    profile = measure_profile(side.store, sizes=(MIB // 2, MIB, 2 * MIB), repeats=5)
+    side.store.move(held)
+    plan_and_apply(side.store, profile, replayed=256)
+
+
+def _compare_answers(sides: Sequence[Side], request: Request) -> None:
+    """Hold every mode to the answer of the resident model.
+
+    Raises:
+        ValueError: A mode has other logits, or generates other tokens.
+    """
+    answers = {side.name: _digest(side, request) for side in sides}
+    expected = answers[Mode.RESIDENT.value]
+    for name, answer in answers.items():
+        if answer != expected:
+            raise ValueError(f"{name} answers otherwise than the resident model: logits, tokens {answer}, {expected}")
+    tell(f"all {len(sides)} answer alike: logits {expected[0][:16]}")
+
+
+def _digest(side: Side, request: Request) -> tuple[str, list[int]]:
+    """SHA-256 of all logits of a request, and the tokens that were generated."""
+    found = hashlib.sha256()
+
+    def note(_module: object, _given: object, output: MoeCausalLMOutputWithPast) -> None:
+        logits = cast("torch.Tensor", output.logits)
+        found.update(logits.contiguous().numpy().tobytes())
+
+    hook = side.runtime.network.register_forward_hook(note)
+    try:
+        answer = side.runtime.generate(
+            request.prompt,
+            max_new_tokens=FOLLOWING + FREELY,
+            min_new_tokens=FOLLOWING + FREELY,
+            follow=request.following,
+        )
+    finally:
+        hook.remove()
+    return found.hexdigest(), answer.tokens.tolist()
 
 
 def _round(sides: Sequence[Side], requests: Sequence[Request], number: int) -> dict[str, list[RunFigures]]:
@@ -215,8 +280,10 @@ def _round(sides: Sequence[Side], requests: Sequence[Request], number: int) -> d
 
 def _compared(rounds: Sequence[dict[str, list[RunFigures]]]) -> list[Figure]:
     names = list(rounds[0])
-    planned = {slow: f"planned, L1 over {slow}" for slow in (Tier.L3, Tier.L2)}
-    lru = {slow: f"lru, L1 over {slow}" for slow in (Tier.L3, Tier.L2)}
+    planned, lru, online = (
+        {slow: f"{mode}, L1 over {slow}" for slow in (Tier.L3, Tier.L2)}
+        for mode in (Mode.PLANNED, Mode.LRU, Mode.ONLINE)
+    )
 
     def rate(answers: Sequence[RunFigures]) -> float:
         return sum(each.new_tokens for each in answers) / sum(each.seconds for each in answers)
@@ -257,6 +324,15 @@ def _compared(rounds: Sequence[dict[str, list[RunFigures]]]) -> list[Figure]:
                 over(cpu, planned[slow], lru[slow]),
                 "ratio",
                 against=against,
+            ),
+            *(
+                figure(
+                    f"experts: tokens a second, {name}, {share}, slow tier {slow}, of online",
+                    over(rate, sides[slow], online[slow]),
+                    "ratio",
+                    against=f"used where it is, placed by the store's own layer (L1 over {slow})",
+                )
+                for name, sides in (("planned", planned), ("lru", lru))
             ),
         ]
     for slow, goal in ((Tier.L2, RESIDENT_GOAL), (Tier.L3, None)):
