@@ -97,7 +97,7 @@ def spread_experts(model: nn.Module, *, same_batch: bool, device_type: str = "cp
 
 def _plan(model: nn.Module, processes: int) -> Iterator[tuple[str, str]]:
     """Names of stacked matrices and of their modules, with the style of each; matrices first."""
-    modules = [(name, module) for name, module in model.named_modules() if hasattr(module, "_is_expert_parallel")]
+    modules = [(name, module) for name, module in model.named_modules() if hasattr(module, "is_concatenated")]
     for name, module in modules:
         number = int(module.num_experts)
         if number % processes:

@@ -30,6 +30,8 @@ class SwitchLayer(nn.Module):
     """
 
     is_transposed, has_bias, has_gate, has_post_expert_norm = True, True, False, False
+    _is_expert_parallel = True
+    """What `transformers`' functions need to know to leave out the expert E."""
 
     def __init__(
         self, width: int, hidden: int, experts: int, *, batch_priority: bool, dtype: torch.dtype = torch.float32

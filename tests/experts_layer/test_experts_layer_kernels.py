@@ -13,6 +13,7 @@ from transformers.models.gpt_oss.modeling_gpt_oss import GptOssConfig, GptOssExp
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeConfig, Qwen3MoeExperts
 
 from aura.experts.kernels import NAME, Group, Rows, aura_experts_forward
+from aura.experts.switch import SwitchLayer
 
 
 def experts_of(*, transposed=False, bias=False, gate=True, interleaved=False, norm=False, act="silu", sizes=(5, 3, 4)):
@@ -222,6 +223,22 @@ def test_experts_of_gpt_oss_answer_as_their_own_loop():
         config._experts_implementation = name
         answers[name] = experts(hidden, index, weights)
     torch.testing.assert_close(answers[NAME], answers["eager"])
+
+
+@pytest.mark.parametrize("capacity_factor", [None, 0.75])
+def test_the_switch_layer_runs_in_the_functions_of_transformers_too(capacity_factor):
+    torch.manual_seed(0)
+    layer = SwitchLayer(8, 12, 4, batch_priority=True)
+    nn.init.normal_(layer.b_in)
+    tokens = torch.randn(30, 8, requires_grad=True)
+    expected, routing = layer(tokens, capacity_factor)
+    inputs = [tokens, *layer.parameters()]
+    grads = torch.autograd.grad(expected.square().sum(), inputs, retain_graph=True)
+    for name in ("grouped_mm", "batched_mm"):
+        found = ALL_EXPERTS_FUNCTIONS[name](layer, tokens, routing.experts, routing.weights)
+        torch.testing.assert_close(found, expected)
+        theirs = torch.autograd.grad(found.square().sum(), inputs, retain_graph=True)
+        torch.testing.assert_close(theirs, grads)
 
 
 def test_rows_lie_by_expert_then_by_token():
