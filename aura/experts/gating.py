@@ -9,12 +9,15 @@ T tokens of a whole batch, E experts, k choices of a token, C places of an exper
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
 import torch  # noqa: TID253 - a module of neural networks; nothing light imports it
 from torch import nn  # noqa: TID253
+
+from aura.experts.balancing import bias_step
 
 Balancing = Literal["loss", "bias"]
 """How the load is evened out: by the load-balancing loss, or by a bias on the selection without such a loss."""
@@ -27,9 +30,11 @@ class Routing:
     Attributes:
         logits: Router logits [T, E], float32 (float64 for a float64 layer).
         probabilities: Softmax of the logits [T, E], the same dtype.
-        choices: The chosen experts of each token, best first [T, k], int64, whether or not there was a place.
-        weights: The weight of each choice [T, k], the same dtype; 0 for a choice without a place.
+        choices: The chosen experts of each token, best first [T, k], int64, whether or not there was a place; E for
+            padding.
+        weights: The weight of each choice [T, k], the same dtype; 0 for a choice without a place and for padding.
         kept: Whether each choice got a place [T, k], bool.
+        present: Which tokens are not padding [T], bool; None: all of them.
     """
 
     logits: torch.Tensor
@@ -37,15 +42,17 @@ class Routing:
     choices: torch.Tensor
     weights: torch.Tensor
     kept: torch.Tensor
+    present: torch.Tensor | None = None
 
     @property
     def experts(self) -> torch.Tensor:
-        """Where each choice is sent [T, k], int64: the expert, or E for a choice without a place."""
+        """Where each choice is sent [T, k], int64: the expert, or E for a choice without a place and for padding."""
         return self.choices.masked_fill(~self.kept, self.logits.shape[1])
 
     def load(self) -> torch.Tensor:
-        """Assignments to each expert before capacity [E], int64."""
-        return torch.bincount(self.choices.flatten(), minlength=self.logits.shape[1])
+        """Assignments to each expert before capacity, without padding [E], int64."""
+        experts = self.logits.shape[1]
+        return torch.bincount(self.choices.flatten(), minlength=experts)[:experts]
 
     def kept_load(self) -> torch.Tensor:
         """Assignments that each expert processed, after capacity [E], int64."""
@@ -76,7 +83,7 @@ def queue_positions(choices: torch.Tensor, experts: int, priority: torch.Tensor 
     of one rank, tokens come in the order of arrival or of priority.
 
     Args:
-        choices: The chosen experts of each token, best first [T, k], int64.
+        choices: The chosen experts of each token, best first [T, k], int64; E for those that queue nowhere.
         experts: The number of experts.
         priority: One number per token [T], highest first and ties by arrival; None for the order of arrival.
 
@@ -119,8 +126,10 @@ class ExpertGate(nn.Module):
 
     Attributes:
         weight: [E, d].
-        bias: [E] float32, for balancing "bias".
+        bias: [E] float32 whatever the dtype of the module, for balancing "bias".
         assigned: Assignments to each expert in training since the last `update_bias` [E], int64, likewise.
+        present: Which tokens of the next forward are not padding [T], bool; None: all of them. Padding is sent to no
+            expert, takes no place and counts in no load.
         routing: What the last forward decided; None before the first.
     """
 
@@ -157,25 +166,40 @@ class ExpertGate(nn.Module):
         self.balancing = balancing
         self.weight = nn.Parameter(torch.zeros(experts, width))
         if balancing == "bias":
-            self.register_buffer("bias", torch.zeros(experts))
+            self.register_buffer("bias", torch.zeros(experts, dtype=torch.float32))
             self.register_buffer("assigned", torch.zeros(experts, dtype=torch.int64), persistent=False)
+        self.present: torch.Tensor | None = None
         self.routing: Routing | None = None
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> ExpertGate:  # noqa: FBT001, FBT002 - as torch declares it
+        """Take the module to another device or dtype, but leave the bias in float32: in less, its steps vanish."""
+        before = self.bias if self.balancing == "bias" else None
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if before is not None and self.bias.dtype != before.dtype:
+            self.bias = before.to(self.bias.device)
+        return self
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Choose the experts of tokens [..., d].
 
         Returns:
             Router logits [T, E] in float32 or wider; weights [T, k] in the dtype of the tokens; experts [T, k], int64.
-            A choice without a place has the expert E and the weight 0.
+            A choice without a place has the expert E and the weight 0, and so has padding.
         """
-        self.routing = self.route(hidden_states.reshape(-1, self.hidden_dim), self.capacity_factor)
+        present, self.present = self.present, None
+        self.routing = self.route(hidden_states.reshape(-1, self.hidden_dim), self.capacity_factor, present)
         if self.training and self.balancing == "bias":
             self.assigned += self.routing.load()
         experts = self.routing.choices if self.capacity_factor is None else self.routing.experts
         return self.routing.logits, self.routing.weights.to(hidden_states.dtype), experts
 
-    def route(self, tokens: torch.Tensor, capacity_factor: float | None) -> Routing:
-        """Choose the experts of tokens [T, d] and give out the places of this capacity; nothing is remembered."""
+    def route(
+        self, tokens: torch.Tensor, capacity_factor: float | None, present: torch.Tensor | None = None
+    ) -> Routing:
+        """Choose the experts of tokens [T, d] and give out the places of this capacity; nothing is remembered.
+
+        `present` [T], bool, is False for padding; the capacity is that of the other tokens.
+        """
         if self.training and self.jitter > 0:
             tokens = tokens * torch.empty_like(tokens).uniform_(1 - self.jitter, 1 + self.jitter)
         precision = torch.promote_types(tokens.dtype, torch.float32)
@@ -186,12 +210,19 @@ class ExpertGate(nn.Module):
         weights, choices = self._choose(probabilities)
         if self.normalise:
             weights = weights / weights.sum(dim=1, keepdim=True)
-        if capacity_factor is None:
-            return Routing(logits, probabilities, choices, weights, torch.ones_like(choices, dtype=torch.bool))
-        priority = probabilities.detach().amax(dim=1) if self.batch_priority else None
-        capacity = expert_capacity(choices.numel(), self.num_experts, capacity_factor)
-        kept = queue_positions(choices, self.num_experts, priority) < capacity
-        return Routing(logits, probabilities, choices, weights.masked_fill(~kept, 0), kept)
+        assignments = choices.numel()
+        kept = torch.ones_like(choices, dtype=torch.bool)
+        if present is not None:
+            assignments = int(present.sum()) * self.top_k
+            kept = present.unsqueeze(1).expand_as(choices)
+            choices = choices.masked_fill(~kept, self.num_experts)
+        if capacity_factor is not None:
+            priority = probabilities.detach().amax(dim=1) if self.batch_priority else None
+            capacity = expert_capacity(assignments, self.num_experts, capacity_factor)
+            kept = kept & (queue_positions(choices, self.num_experts, priority) < capacity)
+        if capacity_factor is not None or present is not None:
+            weights = weights.masked_fill(~kept, 0)
+        return Routing(logits, probabilities, choices, weights, kept, present)
 
     def _choose(self, probabilities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.balancing == "bias":
@@ -202,13 +233,12 @@ class ExpertGate(nn.Module):
 
     @torch.no_grad()
     def update_bias(self, rate: float) -> None:
-        """Move the bias of each expert by `rate` towards the mean load (arXiv 2408.15664, algorithm 1).
+        """Move the bias of each expert by `rate` towards the mean load, see `bias_step`.
 
-        Call it after each optimizer step: it takes the assignments of all forwards in training since the last call.
-        With balancing "loss" there is no bias, and nothing happens.
+        Call it after each optimizer step, in all processes: it takes the assignments of all forwards in training since
+        the last call. With balancing "loss" there is no bias, and nothing happens.
         """
         if self.balancing != "bias":
             return
-        load = self.assigned.to(torch.float64)
-        self.bias += rate * torch.sign(load.mean() - load).to(self.bias.dtype)
+        self.bias += bias_step(self.assigned, rate)
         self.assigned.zero_()

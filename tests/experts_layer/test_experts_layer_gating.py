@@ -156,6 +156,56 @@ def test_the_bias_moves_by_the_sign_of_the_load_error():
     assert gate.bias.abs().max() <= 0.01
 
 
+def test_the_bias_stays_in_float32_in_which_its_steps_count():
+    gate = ExpertGate(16, 4, 2, balancing="bias").train()
+    torch.nn.init.normal_(gate.weight)
+    gate.bias.fill_(0.5 + 1e-4)
+    for moved in (gate.to(torch.bfloat16), gate.half(), gate.double(), gate.to("cpu", torch.bfloat16)):
+        assert moved.bias.dtype == torch.float32
+        assert (moved.bias == torch.tensor(0.5 + 1e-4)).all()
+    before = gate.bias.clone()
+    gate(torch.randn(40, 16).to(torch.bfloat16))
+    gate.update_bias(0.001)
+    assert gate.weight.dtype == torch.bfloat16
+    assert (gate.bias - before).abs().max().item() == pytest.approx(0.001, rel=1e-3)
+    with torch.device("meta"):
+        empty = ExpertGate(16, 4, 2, balancing="bias").to(torch.bfloat16)
+    assert empty.to_empty(device="cpu").bias.dtype == torch.float32
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 20),
+    st.integers(0, 20),
+    st.sampled_from([(None, True), (0.5, True), (1.25, False)]),
+    st.sampled_from(["loss", "bias"]),
+    st.integers(0, 99),
+)
+def test_with_padding_everything_is_as_without_it(tokens, padding, places, balancing, seed):
+    factor, by_priority = places
+    gate, batch = gate_and_tokens(
+        tokens=tokens, seed=seed, top_k=2, capacity_factor=factor, batch_priority=by_priority, balancing=balancing
+    )
+    logits, weights, experts = gate.train()(batch)
+    alone, gate.routing = gate.routing, None
+    present = torch.randperm(tokens + padding) < tokens
+    padded = 9 * torch.randn(tokens + padding, 6, dtype=torch.float64)
+    padded[present] = batch
+    gate.present = present
+    if balancing == "bias":
+        gate.assigned.zero_()
+    found = gate(padded)
+    for ours, expected in zip(found, (logits, weights, experts), strict=True):
+        torch.testing.assert_close(ours[present], expected)
+    assert (found[2][~present] == 5).all()
+    assert (found[1][~present] == 0).all()
+    assert torch.equal(gate.routing.load(), alone.load())
+    assert torch.equal(gate.routing.kept_load(), alone.kept_load())
+    if balancing == "bias":
+        assert torch.equal(gate.assigned, alone.load())
+    assert gate.present is None
+
+
 def test_a_bias_evens_out_a_skewed_load():
     gate, _ = gate_and_tokens(balancing="bias")
     gate.train()

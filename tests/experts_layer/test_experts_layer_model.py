@@ -69,16 +69,73 @@ def test_router_logits_are_recorded_as_transformers_does_and_change_nothing():
         assert torch.equal(logits, routing.logits)
 
 
-def test_padding_is_left_out_of_the_routers_losses():
-    model = small_model().train()
+@pytest.mark.parametrize(
+    ("implementation", "checkpointed"),
+    [("aura", False), ("aura", True), ("grouped_mm", False), ("eager", False), ("batched_mm", False)],
+)
+@pytest.mark.parametrize("settings", [{}, {"capacity_factor": 0.5, "num_experts_per_tok": 2, "balancing": "bias"}])
+def test_padding_changes_nothing_for_the_other_tokens(settings, checkpointed, implementation):
+    models = [small_model(**settings).train() for _ in range(2)]
     labels = tokens()
     mask = torch.ones_like(labels)
     mask[:, 9:] = 0
-    padded = model(labels, attention_mask=mask, labels=labels.masked_fill(mask == 0, -100))
-    short = model(labels[:, :9], labels=labels[:, :9])
-    torch.testing.assert_close(padded.load_balancing_loss, short.load_balancing_loss)
-    torch.testing.assert_close(padded.router_z_loss, short.router_z_loss)
-    torch.testing.assert_close(padded.cross_entropy, short.cross_entropy)
+    for model in models:
+        model.set_experts_implementation(implementation)
+        if checkpointed:
+            model.activation_checkpointing_enable()
+    padded = models[0](labels, attention_mask=mask, labels=labels.masked_fill(mask == 0, -100))
+    short = models[1](labels[:, :9], labels=labels[:, :9])
+    for answer, model in zip((padded, short), models, strict=True):
+        answer.loss.backward()
+        model.update_balance()
+    for figure in ("cross_entropy", "load_balancing_loss", "router_z_loss", "loss"):
+        torch.testing.assert_close(padded[figure], short[figure])
+    torch.testing.assert_close(padded.logits[:, :9], short.logits)
+    for (name, ours), theirs in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, msg=name)
+    for ours, theirs in zip(models[0].gates(), models[1].gates(), strict=True):
+        assert torch.equal(ours.routing.load(), theirs.routing.load())
+        assert torch.equal(ours.routing.kept_load(), theirs.routing.kept_load())
+        assert (ours.routing.experts.view(3, 12, -1)[:, 9:] == 4).all()
+        if settings:
+            assert torch.equal(ours.bias, theirs.bias)
+
+
+def test_a_mask_without_padding_or_of_another_shape_tells_of_none():
+    model = small_model(mlp_only_layers=[0]).eval()
+    plain = model(tokens())
+    assert torch.equal(model(tokens(), attention_mask=torch.ones_like(tokens())).logits, plain.logits)
+    whole = torch.ones(1, 1, 12, 12).tril().bool()
+    torch.testing.assert_close(model(tokens(), attention_mask=whole).logits, plain.logits)
+    assert model.routings()[0].present is None
+
+
+def test_prompts_padded_on_the_left_generate_what_they_do_alone():
+    model = small_model().eval()
+    options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    short, long = tokens(batch=1, length=4), tokens(batch=1, length=7, seed=1)
+    both = torch.cat([torch.nn.functional.pad(short, (3, 0)), long])
+    mask = torch.ones_like(both)
+    mask[0, :3] = 0
+    made = model.generate(both, attention_mask=mask, **options)
+    assert torch.equal(made[0, 3:], model.generate(short, **options)[0])
+    assert torch.equal(made[1], model.generate(long, **options)[0])
+
+
+def test_the_bias_of_a_model_in_half_precision_is_saved_and_opened_in_float32(tmp_path):
+    model = small_model(balancing="bias").to(torch.bfloat16).train()
+    for gate in model.gates():
+        gate.bias.fill_(0.5)
+    model(tokens(), labels=tokens())
+    model.update_balance()
+    model.save_pretrained(tmp_path)
+    for dtype in ("auto", torch.bfloat16):
+        again = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype)
+        assert again.dtype == torch.bfloat16
+        for before, after in zip(model.gates(), again.gates(), strict=True):
+            assert after.bias.dtype == torch.float32
+            assert torch.equal(after.bias, before.bias)
+            assert (after.bias - 0.5).abs().max().item() == pytest.approx(0.001, rel=1e-3)
 
 
 def test_the_bias_replaces_the_balance_loss():

@@ -37,6 +37,9 @@ ALIGNMENT = 64
 class AuraMoeConfig(Qwen3MoeConfig):  # type: ignore[no-untyped-call]
     """The settings of Qwen3-MoE and those of the gates.
 
+    Padding, as a 2-D attention mask tells it, is sent to no expert, takes no place of a capacity, and counts neither in
+    loads nor in the routers' losses nor for the bias. A mask of another shape tells of no padding.
+
     Attributes:
         num_experts: Experts of a layer E.
         num_experts_per_tok: Choices of a token k.
@@ -88,11 +91,30 @@ class AuraMoeOutput(MoeCausalLMOutputWithPast):
     router_z_loss: torch.Tensor | None = None
 
 
+class AuraMoeDecoderLayer(Qwen3MoeDecoderLayer):  # type: ignore[no-untyped-call]
+    """A layer of Qwen3-MoE whose gate gets to know which tokens are padding, each time that it runs."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        *args: Any,  # noqa: ANN401 - passed on to transformers
+        present: torch.Tensor | None = None,
+        **kwargs: Any,  # noqa: ANN401 - likewise
+    ) -> torch.Tensor:
+        """As that of `Qwen3MoeDecoderLayer`; `present` as in `ExpertGate`."""
+        if isinstance(self.mlp, Qwen3MoeSparseMoeBlock):
+            self.mlp.gate.present = present  # type: ignore[assignment]
+            if present is not None:
+                _expect_drops(self.mlp)
+        return super().forward(hidden_states, *args, **kwargs)
+
+
 class AuraMoePreTrainedModel(Qwen3MoePreTrainedModel):  # type: ignore[no-untyped-call]
     """What the model and its head share: the gates' initialisation, and where router logits are taken from."""
 
     config_class = AuraMoeConfig
     config: AuraMoeConfig
+    _no_split_modules = ["AuraMoeDecoderLayer"]  # noqa: RUF012 - a class attribute that transformers reads
     _can_record_outputs = {  # noqa: RUF012 - a class attribute that transformers reads
         "router_logits": OutputRecorder(ExpertGate, index=0),
         "hidden_states": Qwen3MoeDecoderLayer,
@@ -135,8 +157,22 @@ class AuraMoeModel(AuraMoePreTrainedModel, Qwen3MoeModel):  # type: ignore[no-un
                     jitter=config.jitter,
                     balancing=config.balancing,
                 )
-                _expect_drops(layer.mlp, config.capacity_factor)
+                if config.capacity_factor is not None:
+                    _expect_drops(layer.mlp)
+            layer.__class__ = AuraMoeDecoderLayer
         self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Any,  # noqa: ANN401 - passed on to transformers
+    ) -> Any:  # noqa: ANN401 - what transformers answers with
+        """As that of `Qwen3MoeModel`; the gates get to know which tokens are padding."""
+        embedded = kwargs.get("inputs_embeds")
+        given = input_ids if embedded is None else embedded
+        present = _present(attention_mask, 0 if given is None else given.shape[1])
+        return super().forward(input_ids, attention_mask, present=present, **kwargs)
 
 
 class AuraMoeForCausalLM(AuraMoePreTrainedModel, Qwen3MoeForCausalLM):  # type: ignore[no-untyped-call]
@@ -176,7 +212,8 @@ class AuraMoeForCausalLM(AuraMoePreTrainedModel, Qwen3MoeForCausalLM):  # type: 
 
         Args:
             input_ids: Tokens [batch, sequence], int64.
-            attention_mask: 1 for a token, 0 for padding [batch, sequence]; padding is left out of the routers' losses.
+            attention_mask: 1 for a token, 0 for padding [batch, sequence], with those in a cache before them; see
+                `AuraMoeConfig` for what becomes of padding.
             labels: Tokens to be predicted, not shifted, -100 for none [batch, sequence], int64.
             logits_to_keep: As in `Qwen3MoeForCausalLM`.
             kwargs: Likewise.
@@ -196,19 +233,20 @@ class AuraMoeForCausalLM(AuraMoePreTrainedModel, Qwen3MoeForCausalLM):  # type: 
         )
         if labels is not None:
             answer.cross_entropy = self.loss_function(logits, labels, self.vocab_size, **kwargs)
-            answer.loss = answer.cross_entropy + self._router_losses(answer, attention_mask)
+            answer.loss = answer.cross_entropy + self._router_losses(answer)
         for gate in self.gates():
             gate.routing = gate.routing.detach() if gate.routing is not None else None
         return answer
 
-    def _router_losses(self, answer: AuraMoeOutput, attention_mask: torch.Tensor | None) -> torch.Tensor | float:
+    def _router_losses(self, answer: AuraMoeOutput) -> torch.Tensor | float:
         """Fill in both losses of each sparse layer; their weighted sum in training, 0 in evaluation."""
         routings = self.routings()
         if not routings:
             return 0.0
-        mask = attention_mask.flatten() if attention_mask is not None and attention_mask.dim() == 2 else None
-        balance = torch.stack([load_balancing_loss(each.probabilities, each.choices, mask) for each in routings])
-        z_loss = torch.stack([router_z_loss(each.logits, mask) for each in routings])
+        balance = torch.stack(
+            [load_balancing_loss(each.probabilities, each.choices, each.present) for each in routings]
+        )
+        z_loss = torch.stack([router_z_loss(each.logits, each.present) for each in routings])
         answer.load_balancing_loss, answer.router_z_loss, answer.aux_loss = balance, z_loss, balance.sum()
         if not self.training:
             return 0.0
@@ -226,7 +264,7 @@ class AuraMoeForCausalLM(AuraMoePreTrainedModel, Qwen3MoeForCausalLM):  # type: 
         return [gate.routing for gate in self.gates() if gate.routing is not None]
 
     def update_balance(self) -> None:
-        """For balancing "bias", to be called after each optimizer step; otherwise nothing happens."""
+        """For balancing "bias", to be called after each optimizer step, in all processes; otherwise nothing happens."""
         for gate in self.gates():
             gate.update_bias(self.config.bias_rate)
 
@@ -235,18 +273,25 @@ class AuraMoeForCausalLM(AuraMoePreTrainedModel, Qwen3MoeForCausalLM):  # type: 
         self.config.capacity_factor = capacity_factor
         self.config.batch_priority = batch_priority
         for module in self.modules():
-            if isinstance(module, Qwen3MoeSparseMoeBlock):
-                _expect_drops(module, capacity_factor)
+            if isinstance(module, Qwen3MoeSparseMoeBlock) and capacity_factor is not None:
+                _expect_drops(module)
         for gate in self.gates():
             gate.capacity_factor = capacity_factor
             gate.batch_priority = batch_priority
 
 
-def _expect_drops(block: Qwen3MoeSparseMoeBlock, capacity_factor: float | None) -> None:
+def _present(attention_mask: torch.Tensor | None, length: int) -> torch.Tensor | None:
+    """Which of the tokens given now are not padding [batch * length], bool; None when all of them are not."""
+    if attention_mask is None or attention_mask.dim() != 2:
+        return None
+    present = attention_mask[:, -length:].bool().flatten()
+    return None if bool(present.all()) else present
+
+
+def _expect_drops(block: Qwen3MoeSparseMoeBlock) -> None:
     """Let every experts function of transformers leave out the expert E, as under its expert parallelism."""
-    if capacity_factor is not None:
-        experts: Any = block.experts
-        experts._is_expert_parallel = True  # noqa: SLF001 - the switch that transformers has for it
+    experts: Any = block.experts
+    experts._is_expert_parallel = True  # noqa: SLF001 - the switch that transformers has for it
 
 
 AutoConfig.register(AuraMoeConfig.model_type, AuraMoeConfig)
