@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,9 @@ from aura.experts.language.checks import all_seeds_are_done, better_at_equal_ste
 from aura.experts.language.comparison import ComparisonError, Interval, MoeVersusDense, speed_to_quality
 from aura.experts.language.plots import plot_curves, plot_differences
 from aura.experts.language.presets import PRESETS
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from expert_figures.language import figures_of
 
 PNG = b"\x89PNG"
 
@@ -93,6 +98,22 @@ def test_a_quality_that_is_not_reached_is_said_and_not_left_out_of_a_mean(card):
     comparison = MoeVersusDense.of([card, worse])
     assert comparison.speed_to_quality is None
     assert "is not reached in every seed" in comparison.sentence()
+
+
+def test_the_benchmark_gives_no_speed_for_a_quality_that_is_not_reached(card, capsys):
+    worse = replace(card, moe=curve([(100, 12.0, 2.8), (200, 24.0, 2.6)], 2.6), config=card.config.with_seed(1))
+    rows = {
+        each["name"].partition("speed to quality")[2]: each
+        for each in figures_of(MoeVersusDense.of([card, worse]))
+        if "speed to quality" in each["name"]
+    }
+    assert list(rows) == [", seeds that reach it"]
+    assert (rows[", seeds that reach it"]["value"], rows[", seeds that reach it"]["holds"]) == (1, False)
+    assert "the twin's quality is reached in 1 of 2 seeds" in capsys.readouterr().err
+    better = replace(card, config=card.config.with_seed(1))
+    rows = {each["name"]: each["value"] for each in figures_of(MoeVersusDense.of([card, better]))}
+    assert rows["language model, 1000 steps, speed to quality"] == pytest.approx(20 / 19.2, abs=1e-4)
+    assert rows["language model, 1000 steps, speed to quality, seeds that reach it"] == 2
 
 
 def test_balance_is_counted_by_hand(card):
