@@ -53,6 +53,7 @@ SHOWN_FIGURES = [
     "label_shuffled_max_bits",
     "cluster_bits",
     "cluster_shuffled_max_bits",
+    "vocabulary_share",
     "vocabulary_specialisation",
     "vocabulary_shuffled_mean",
     "saturation",
@@ -145,7 +146,7 @@ def expert_model(
     checks=ROUTING_TABLE,
     settings=("experts.clusters",),
     reusable=True,
-    code_version="2",
+    code_version="3",
 )
 def expert_routing_table(
     context: dg.AssetExecutionContext,  # noqa: ARG001 - every asset function has it
@@ -192,6 +193,8 @@ def routing_made(table: RoutingTable, *, why: str = "every item was routed") -> 
         known = table.layers[name].drop_null()
         if len(known):
             figures[name] = pc.mean(known).as_py()
+    if "vocabulary_specialisation" in figures:
+        figures["vocabulary_share"] = table.column("vocabulary_share").min()
     pictures = {
         "load": picture(plot_expert_load(table), "load of the experts"),
         "specialisation": picture(plot_label_experts(table), "share of each label per expert"),

@@ -24,7 +24,7 @@ from resources.progress import Progress
 if TYPE_CHECKING:
     from aura.experts.routing.capture import RoutedModel
 
-CODE_VERSION = "transformers-1"
+CODE_VERSION = "transformers-2"
 
 SETTINGS = tuple(
     f"experts.{name}"

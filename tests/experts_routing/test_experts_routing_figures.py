@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from aura.experts.routing import figures
 from aura.experts.routing.figures import (
     coefficient_of_variation,
     contingency,
@@ -126,20 +127,64 @@ def test_items_without_a_group_are_left_out():
     assert (nothing.value, nothing.shuffled_max) == (0, 0)
 
 
+def one_by_one(counts):
+    """The tokens behind counts of a router of one choice: the id and the expert of each."""
+    ids, experts = (axis.ravel() for axis in np.indices(counts.shape))
+    return np.repeat(ids, counts.ravel()), np.repeat(experts, counts.ravel())[:, None]
+
+
+def of_tokens(codes, choices, ids, experts):
+    """The counts behind tokens."""
+    counts = np.zeros((ids, experts), np.int64)
+    np.add.at(counts, (codes[:, None], choices), 1)
+    return counts
+
+
 def test_vocabulary_specialisation_by_hand():
     counts = np.array([[9, 1, 0], [5, 5, 0], [0, 1, 0], [2, 2, 16]])
-    ids, figure = vocabulary_specialisation(counts, least=10, seed=0)
-    assert ids == 3
-    assert figure.value == pytest.approx((0.9 + 0.5 + 0.8) / 3)
-    assert figure.shuffled_mean <= figure.shuffled_max < figure.value
-    assert vocabulary_specialisation(counts, least=21, seed=0) is None
+    found = vocabulary_specialisation(counts, *one_by_one(counts), least=10, seed=0)
+    assert (found.ids, found.tokens) == (3, 40)
+    assert found.figure.value == pytest.approx((0.9 + 0.5 + 0.8) / 3)
+    assert found.figure.shuffled_mean <= found.figure.shuffled_max < found.figure.value
+    assert vocabulary_specialisation(counts, *one_by_one(counts), least=21, seed=0) is None
 
 
 def test_a_vocabulary_that_decides_nothing_looks_like_its_shuffles():
     counts = np.random.default_rng(2).multinomial(60, [0.5, 0.3, 0.2], 200)
-    _, figure = vocabulary_specialisation(counts, least=10, seed=0)
+    figure = vocabulary_specialisation(counts, *one_by_one(counts), least=10, seed=0).figure
     assert figure.value == pytest.approx(figure.shuffled_mean, abs=0.02)
     assert figure.value > 0.5, "few occurrences look special by chance, which is why the shuffles stand beside it"
+
+
+def test_shuffles_give_no_token_an_expert_twice():
+    # Four of eight experts for each token, whatever its id; one of them is in nearly every choice. Its share is at most
+    # a quarter, and chance must know that.
+    rng = np.random.default_rng(4)
+    wanted = np.log([0.995, *[0.43] * 7]) + rng.gumbel(size=(4000, 8)) * np.array([0.05, *[1] * 7])
+    choices, codes = np.argsort(-wanted, axis=1)[:, :4], rng.integers(0, 200, 4000)
+    figure = vocabulary_specialisation(of_tokens(codes, choices, 200, 8), codes, choices, least=10, seed=0).figure
+    assert figure.shuffled_max <= 0.25 + 1e-12
+    assert figure.value == pytest.approx(figure.shuffled_mean, abs=0.002)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 4), st.integers(1, 60), st.integers(0, 99))
+def test_shuffles_keep_the_choices_of_a_token_and_the_tokens_of_an_id(k, tokens, seed):
+    rng = np.random.default_rng(seed)
+    choices, codes = np.array([rng.permutation(6)[:k] for _ in range(tokens)]), rng.integers(0, 5, tokens)
+    occurrences = np.bincount(codes, minlength=5)
+    for table in figures._dealt(occurrences, choices, 6, seed, 3):
+        assert (table.sum(axis=1) == k * occurrences).all()
+        assert (table <= occurrences[:, None]).all()
+        assert table.sum(axis=0).tolist() == np.bincount(choices.ravel(), minlength=6).tolist()
+
+
+def test_shuffles_of_many_tokens_go_on_where_a_sample_of_them_ends(monkeypatch):
+    occurrences, choices = np.array([7, 0, 14]), np.array([[0, 1], [1, 2], [0, 3]])
+    monkeypatch.setattr(figures, "DEALT_TOKENS", 5)
+    (table,) = figures._dealt(occurrences, choices, 4, 0, 1)
+    assert table.sum(axis=1).tolist() == [14, 0, 28]
+    assert table.sum(axis=0).tolist() == [14, 14, 7, 7]
 
 
 @settings(deadline=None)

@@ -11,6 +11,7 @@ from routing_models import build, letters_tokenizer
 
 from aura.experts.checks import no_dead_expert, shares_sum_to_one
 from aura.experts.plots import plot_coactivation, plot_expert_load, plot_label_experts, plot_transitions
+from aura.experts.routing import tally
 from aura.experts.routing.batch import LayerRouting, RoutedBatch
 from aura.experts.routing.capture import capture, open_routed_model
 from aura.experts.routing.errors import RoutedModelError, RoutingError
@@ -211,6 +212,40 @@ def test_vocabulary_specialisation_counts_ids_that_occur_often_enough(saved):
     row = table.layers.to_pylist()[0]
     assert row["vocabulary_ids"] == 2, "c and d occur too rarely"
     assert row["vocabulary_specialisation"] == pytest.approx(np.mean(favourites))
+    assert row["vocabulary_share"] == pytest.approx(
+        sum(n for (of, _), n in load.items() if of in often) / sum(load.values())
+    )
+    assert row["vocabulary_shuffled_max"] <= 1 / row["top_k"]
+
+
+def test_the_frequent_ids_are_counted_where_there_is_no_room_for_all(saved, monkeypatch):
+    model = open_routed_model(str(saved("olmoe")))
+    texts = ["p q r s t u v w x y z", "h i j k l m n", "a b " * 12]
+    items = Items(["0", "1", "2"], [None] * 3, np.zeros(3, np.int64))
+    monkeypatch.setattr(tally, "VOCABULARY_BYTES", 2 * 8 * sum(layer.experts for layer in model.layers))
+    table = route_texts(model, texts, items, tokens=50)
+    row = table.layers.to_pylist()[0]
+    assert row["vocabulary_ids"] == 2, "a and b, though they come last"
+    assert row["vocabulary_share"] == pytest.approx(24 / 42)
+
+
+def test_a_sample_of_tokens_stands_for_all_where_these_find_no_room(monkeypatch):
+    form = LayerForm("a", "decoder", 3, 2, "softmax")
+    monkeypatch.setattr(tally, "SAMPLE_BYTES", 12 * 100)
+    rng, counted = np.random.default_rng(0), RoutingTally([form], 1)
+    for _ in range(10):
+        chosen = np.array([rng.permutation(3)[:2] for _ in range(300)])
+        routing = LayerRouting(np.full((300, 3), 1 / 3, np.float32), chosen, np.ones((300, 2), np.float32),
+                               np.ones((300, 2), bool))  # fmt: skip
+        # The id says what was chosen, so that a sampled token is known to be one of those that there were.
+        ids = chosen @ np.array([3, 1])
+        counted.add(RoutedBatch(np.zeros(300, np.int64), {"decoder": ids}, (routing,)))
+    codes, choices = counted.sample(0)
+    assert choices.shape == (100, 2)
+    assert len({(code, *chosen) for code, chosen in zip(codes.tolist(), choices.tolist(), strict=True)}) == 6
+    row = tabulate(counted, Items(["x"], ["l"], np.array([0])), Origin("m", "f", 3), seed=0).layers.to_pylist()[0]
+    assert (row["vocabulary_ids"], row["vocabulary_share"], row["vocabulary_specialisation"]) == (6, 1, 0.5)
+    assert row["vocabulary_shuffled_max"] < 0.4
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +298,32 @@ class TestSaturation:
         with pytest.raises(RoutedModelError, match="the same tokenizer"):
             route_texts(model, TEXTS, ITEMS, tokens=8, earlier=replace(earlier, tokenizer=foreign))
 
+    def test_a_tokenizer_that_leaves_texts_without_tokens_is_refused(self, saved, earlier):
+        model = open_routed_model(str(saved("olmoe")))
+        texts = ["a", "b b"]
+        items = Items(["0", "1"], [None, None], np.array([0, 0]))
+
+        class Deaf:
+            pad_token_id = model.tokenizer.pad_token_id
+
+            def __call__(self, read, **options):
+                return {"input_ids": [[] for _ in read]}
+
+        with pytest.raises(RoutedModelError, match="the same tokenizer"):
+            route_texts(model, texts, items, tokens=8, earlier=replace(earlier, tokenizer=Deaf()))
+
+    def test_other_limits_are_named(self, saved, earlier):
+        model = open_routed_model(str(saved("olmoe")))
+        with pytest.raises(RoutedModelError, match=r"reads 8 tokens .* checkpoint 5 .* give tokens = 5"):
+            route_texts(model, TEXTS, ITEMS, tokens=8, earlier=replace(earlier, positions=5))
+        assert route_texts(model, TEXTS, ITEMS, tokens=5, earlier=replace(earlier, positions=5)).figures.earlier
+
+    def test_a_capacity_in_one_of_both_is_named(self, saved, monkeypatch):
+        model, earlier = (open_routed_model(str(saved("olmoe"))) for _ in range(2))
+        monkeypatch.setattr(earlier.layers[0].router, "capacity_factor", 1.25, raising=False)
+        with pytest.raises(RoutedModelError, match="the earlier checkpoint has a capacity_factor and the model has"):
+            route_texts(model, TEXTS, ITEMS, tokens=8, earlier=earlier)
+
 
 def test_texts_without_any_token_are_refused(saved):
     model = open_routed_model(str(saved("olmoe")))
@@ -272,13 +333,13 @@ def test_texts_without_any_token_are_refused(saved):
 
 def test_layers_of_different_sizes_stand_side_by_side():
     forms = [LayerForm("a", "decoder", 2, 1, "softmax"), LayerForm("b", "decoder", 3, 2, "softmax")]
-    tally = RoutingTally(forms, 2)
+    counted = RoutingTally(forms, 2)
     first = LayerRouting(np.full((3, 2), 0.5, np.float32), np.array([[0], [1], [1]]), np.ones((3, 1), np.float32),
                          np.ones((3, 1), bool))  # fmt: skip
     second = LayerRouting(np.full((3, 3), 1 / 3, np.float32), np.array([[0, 1], [2, 1], [0, 2]]),
                           np.full((3, 2), 0.5, np.float32), np.ones((3, 2), bool))  # fmt: skip
-    tally.add(RoutedBatch(np.array([0, 0, 1]), {"decoder": np.array([5, 5, 6])}, (first, second)))
-    table = tabulate(tally, Items(["x", "y"], ["l", "l"], np.array([0, 1])), Origin("m", "f", 3), seed=0)
+    counted.add(RoutedBatch(np.array([0, 0, 1]), {"decoder": np.array([5, 5, 6])}, (first, second)))
+    table = tabulate(counted, Items(["x", "y"], ["l", "l"], np.array([0, 1])), Origin("m", "f", 3), seed=0)
     assert table.items["activations"].to_pylist() == [[1, 1, 1, 2, 1], [0, 1, 1, 0, 1]]
     assert table.transitions.to_pylist() == [
         {"layer": 0, "expert": 0, "next_expert": 0, "pairs": 1, "probability": 0.5},

@@ -73,6 +73,10 @@ class RoutedModel:
     layers: tuple[SparseLayer, ...]
     positions: int | None
 
+    def limit(self, tokens: int) -> int:
+        """How many tokens of a text it reads where `tokens` are wanted."""
+        return tokens if self.positions is None else min(tokens, self.positions)
+
     @property
     def device(self) -> torch.device:
         """Where it runs."""
@@ -264,7 +268,7 @@ def capture(
     """
     if tokens < 1:
         raise ValueError(f"tokens is {tokens}; give at least 1")
-    limit = tokens if model.positions is None else min(tokens, model.positions)
+    limit = model.limit(tokens)
     most = batch_tokens or default_batch_tokens(model)
     numbered = enumerate(texts)
     with listen(model.layers) as listener:
@@ -274,6 +278,22 @@ def capture(
             rows.sort(key=lambda row: -len(row[1]))
             for batch in _batches(rows, limit, most, equal_lengths=model.shares_places):
                 yield _route(model, listener, batch, limit)
+
+
+def frequent_ids(model: RoutedModel, texts: Sequence[str], *, tokens: int = TOKENS) -> np.ndarray:
+    """The token ids of texts, as far as `capture` reads them: the most frequent first, and among equals the lowest.
+
+    Returns:
+        [ids] int64.
+    """
+    counts = np.zeros(1 + max(model.tokenizer.get_vocab().values()), np.int64)
+    limit, remaining = model.limit(tokens), iter(texts)
+    while chunk := list(islice(remaining, CHUNK)):
+        read = model.tokenizer(chunk, truncation=True, max_length=limit + 1)["input_ids"]
+        ids = np.concatenate([np.asarray(row[:limit], np.int64) for row in read])
+        counts += np.bincount(ids, minlength=len(counts))
+    order: np.ndarray = np.argsort(-counts, kind="stable")
+    return order[: np.count_nonzero(counts)]
 
 
 def default_batch_tokens(model: RoutedModel) -> int:

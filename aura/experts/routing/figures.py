@@ -18,6 +18,9 @@ DEAD_UTILISATION = 0.1
 
 SHUFFLES = 20
 
+DEALT_TOKENS = 1 << 18
+"""Tokens that a shuffle deals at once."""
+
 
 @dataclass(frozen=True)
 class AgainstChance:
@@ -37,6 +40,21 @@ class AgainstChance:
     def of(cls, value: float, shuffled: list[float]) -> AgainstChance:
         """A value with those of its shuffles, of which there is at least one."""
         return cls(value, math.fsum(shuffled) / len(shuffled), max(shuffled))
+
+
+@dataclass(frozen=True)
+class Specialisation:
+    """How far token ids decide where their tokens go.
+
+    Attributes:
+        ids: Ids that occur often enough to count.
+        tokens: Their tokens.
+        figure: The figure beside chance.
+    """
+
+    ids: int
+    tokens: int
+    figure: AgainstChance
 
 
 def entropy_bits(share: np.ndarray) -> float:
@@ -129,39 +147,63 @@ def _information_by_layer(groups: np.ndarray, counts: np.ndarray, layers: list[s
 
 
 def vocabulary_specialisation(
-    counts: np.ndarray, *, least: int, seed: int, shuffles: int = SHUFFLES
-) -> tuple[int, AgainstChance] | None:
+    counts: np.ndarray,
+    codes: np.ndarray,
+    choices: np.ndarray,
+    *,
+    least: int,
+    seed: int,
+    shuffles: int = SHUFFLES,
+) -> Specialisation | None:
     """The share of a token id's assignments that go to its most frequent expert, mean over ids.
 
-    After OLMoE, arXiv 2409.02060, section 5. At most 1/k for a router of k choices, whose choices are different
-    experts. The shuffles deal all assignments anew among the ids, of which each keeps its number.
+    After OLMoE, arXiv 2409.02060, section 5. At most 1/k, since the k choices of a token are different experts. The
+    shuffles deal the tokens anew among the ids, of which each keeps its number; the choices of a token stay together.
 
     Args:
         counts: Assignments of each id to each expert [ids, E].
-        least: Ids with fewer assignments are left out: rare ones have a favourite by chance.
+        codes: The row in `counts` of each of some tokens [n], where possible all of them; -1 for one without a row.
+        choices: The experts that those tokens chose [n, k].
+        least: Ids with fewer tokens are left out: rare ones have a favourite by chance.
         seed: Seed of the shuffles.
         shuffles: Number of them.
 
     Returns:
-        The number of ids that counted and the figure; None if there are none.
+        None if no id counts.
     """
-    counted = counts[counts.sum(axis=1) >= least]
-    if len(counted) == 0:
+    occurrences = counts.sum(axis=1) // choices.shape[1]
+    enough = occurrences >= least
+    dealt = choices[(codes >= 0) & enough[codes]] if len(enough) else choices[:0]
+    if len(dealt) == 0:
         return None
-    value = _favourite_share(counted)
-    return len(counted), AgainstChance.of(value, [_favourite_share(each) for each in _dealt(counted, seed, shuffles)])
+    tables = _dealt(occurrences[enough], dealt, counts.shape[1], seed, shuffles)
+    figure = AgainstChance.of(_favourite_share(counts[enough]), [_favourite_share(each) for each in tables])
+    return Specialisation(int(enough.sum()), int(occurrences[enough].sum()), figure)
 
 
 def _favourite_share(counts: np.ndarray) -> float:
     return float((counts.max(axis=1) / counts.sum(axis=1)).mean())
 
 
-def _dealt(counts: np.ndarray, seed: int, shuffles: int) -> Iterator[np.ndarray]:
-    """Tables with the same sums of rows and columns, as shuffling gives them."""
-    from scipy.stats import random_table
+def _dealt(
+    occurrences: np.ndarray, choices: np.ndarray, experts: int, seed: int, shuffles: int
+) -> Iterator[np.ndarray]:
+    """Tables [ids, E] in which each id has its number of tokens, taken from these choices [n, k] in random order.
 
-    dealer = random_table(counts.sum(axis=1), counts.sum(axis=0), seed=np.random.default_rng(seed))
-    return (dealer.rvs() for _ in range(shuffles))
+    Where there are fewer choices than tokens they are taken again from the first on. Memory does not grow with the
+    number of tokens.
+    """
+    rng = np.random.default_rng(seed)
+    ends = np.cumsum(occurrences)
+    for _ in range(shuffles):
+        order = rng.permutation(len(choices))
+        table = np.zeros(len(ends) * experts, np.int64)
+        for start in range(0, int(ends[-1]), DEALT_TOKENS):
+            tokens = np.arange(start, min(start + DEALT_TOKENS, int(ends[-1])))
+            ids = np.searchsorted(ends, tokens, side="right")
+            where = ids[:, None] * experts + choices[order[tokens % len(order)]]
+            table += np.bincount(where.ravel(), minlength=len(table))
+        yield table.reshape(len(ends), experts)
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> int:

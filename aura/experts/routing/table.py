@@ -64,6 +64,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         cluster_shuffled_mean_bits=pa.float64(),
         cluster_shuffled_max_bits=pa.float64(),
         vocabulary_ids=pa.int32(),
+        vocabulary_share=pa.float64(),
         vocabulary_specialisation_=pa.float64(),
         vocabulary_shuffled_mean_=pa.float64(),
         vocabulary_shuffled_max_=pa.float64(),
@@ -144,7 +145,8 @@ class RoutingTable:
             mean_gate the mean over the expert's own tokens and mean_weight the mean of what its output is multiplied
             by, 0 where dropped, both null where it has none.
         layers: One row per layer: its form, and its figures as defined in `aura.experts.routing.figures`. The
-            shuffled columns say what chance gives the figure before them; saturation is the share of a token's choices
+            shuffled columns say what chance gives the figure before them; the vocabulary specialisation stands on
+            vocabulary_ids ids, which have vocabulary_share of the tokens; saturation is the share of a token's choices
             that the earlier checkpoint made too.
         coactivation: Of two experts in one token's choices: tokens, and the probability of `other` given `expert`. All
             pairs of the k choices, in both directions.

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from aura.experts.routing.batch import RoutedBatch
-from aura.experts.routing.errors import RoutingError
+from aura.experts.routing.errors import RoutedModelError, RoutingError
 from aura.experts.routing.figures import (
     SHUFFLES,
     AgainstChance,
@@ -113,11 +113,16 @@ def route_texts(
 
     Raises:
         RoutingError: No text has a token.
-        RoutedModelError: The earlier checkpoint is of another model or has another tokenizer.
+        RoutedModelError: The earlier checkpoint is of another model, has another tokenizer, or would be given the texts
+            in other batches.
     """
-    from aura.experts.routing.capture import capture, default_batch_tokens
+    from aura.experts.routing.capture import capture, default_batch_tokens, frequent_ids
 
+    if earlier is not None:
+        _check_comparable(model, earlier, tokens)
     tally = RoutingTally(layer_forms(model), len(texts))
+    if len(model.tokenizer) > tally.most_ids:
+        tally.prefer(frequent_ids(model, texts, tokens=tokens))
     batch_tokens = default_batch_tokens(model)
     batches = capture(model, texts, tokens=tokens, batch_tokens=batch_tokens)
     before = None if earlier is None else capture(earlier, texts, tokens=tokens, batch_tokens=batch_tokens)
@@ -126,7 +131,7 @@ def route_texts(
         model=model.name,
         fingerprint=model.fingerprint,
         batch_size=batch_tokens,
-        token_limit=tokens if model.positions is None else min(tokens, model.positions),
+        token_limit=model.limit(tokens),
         earlier=None if earlier is None else earlier.name,
         made_of=made_of,
     )
@@ -136,6 +141,21 @@ def route_texts(
 def layer_forms(model: RoutedModel) -> list[LayerForm]:
     """The forms of a model's sparse layers."""
     return [LayerForm(each.name, each.stack, each.experts, each.top_k, each.scoring) for each in model.layers]
+
+
+def _check_comparable(model: RoutedModel, earlier: RoutedModel, tokens: int) -> None:
+    limits = model.limit(tokens), earlier.limit(tokens)
+    if limits[0] != limits[1]:
+        raise RoutedModelError(
+            f"the model reads {limits[0]} tokens of a text, the earlier checkpoint {limits[1]} (its positions are "
+            f"{earlier.positions}): give tokens = {min(limits)}, which both can read"
+        )
+    if model.shares_places != earlier.shares_places:
+        limited, free = ("model", "earlier checkpoint") if model.shares_places else ("earlier checkpoint", "model")
+        raise RoutedModelError(
+            f"the {limited} has a capacity_factor and the {free} has none, so that their texts are cut into other "
+            "batches: give both the same capacity_factor in config.json"
+        )
 
 
 def _told(batches: Iterator[RoutedBatch], total: int, progress: Callable[[int, int], None]) -> Iterator[RoutedBatch]:
@@ -229,7 +249,7 @@ def _layer_table(tally: RoutingTally, labels: np.ndarray, clusters: np.ndarray, 
             **_load_figures(counts),
             **_beside_chance("label", "_bits", told[0][layer]),
             **_beside_chance("cluster", "_bits", told[1][layer]),
-            **_vocabulary_figures(counts, form, seed),
+            **_vocabulary_figures(tally, layer, seed),
             "saturation": counts.agreed / (tally.tokens * form.top_k) if tally.compared else None,
         }
         for layer, (form, counts) in enumerate(zip(tally.forms, tally.layers, strict=True))
@@ -260,16 +280,17 @@ def _beside_chance(name: str, unit: str, figure: AgainstChance) -> dict[str, flo
     }
 
 
-def _vocabulary_figures(counts: LayerCounts, form: LayerForm, seed: int) -> dict[str, float]:
-    found = vocabulary_specialisation(counts.vocabulary, least=LEAST_OCCURRENCES * form.top_k, seed=seed)
+def _vocabulary_figures(tally: RoutingTally, layer: int, seed: int) -> dict[str, float]:
+    counts = tally.layers[layer].vocabulary
+    found = vocabulary_specialisation(counts, *tally.sample(layer), least=LEAST_OCCURRENCES, seed=seed)
     if found is None:
-        return {"vocabulary_ids": 0}
-    ids, figure = found
+        return {"vocabulary_ids": 0, "vocabulary_share": 0.0}
     return {
-        "vocabulary_ids": ids,
-        "vocabulary_specialisation": figure.value,
-        "vocabulary_shuffled_mean": figure.shuffled_mean,
-        "vocabulary_shuffled_max": figure.shuffled_max,
+        "vocabulary_ids": found.ids,
+        "vocabulary_share": found.tokens / tally.tokens,
+        "vocabulary_specialisation": found.figure.value,
+        "vocabulary_shuffled_mean": found.figure.shuffled_mean,
+        "vocabulary_shuffled_max": found.figure.shuffled_max,
     }
 
 
