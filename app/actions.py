@@ -10,11 +10,16 @@ from collections.abc import Callable
 import streamlit as st
 
 from aura.events.errors import EventError
+from aura.overview import markup
 from aura.overview.dagster_api import DagsterError
 from aura.tiers.errors import StoreError
+from aura.tiers.published import CatalogError
 from aura.tiers.replay.readers import TraceError
 
-ERRORS = (DagsterError, EventError, StoreError, TraceError)
+DONE = "action-done"
+"""Whether the dialog that is open has acted."""
+
+ERRORS = (DagsterError, EventError, StoreError, CatalogError, TraceError)
 """What an action raises when it cannot be done; the message has the remedy."""
 
 
@@ -25,14 +30,20 @@ def confirm(question: str, act: Callable[[], str]) -> None:
         question: What will happen.
         act: Does it; gives what came of it, in a sentence.
     """
+    st.session_state[DONE] = False
 
     @st.dialog("Are you sure?")
     def ask() -> None:
-        st.write(question)
-        if st.button("Yes, do it", type="primary"):
+        st.html(markup.note(question))
+        if st.button("Yes, do it", type="primary", disabled=st.session_state[DONE], on_click=_done):
             try:
-                st.success(act())
+                st.html(markup.outcome_panel("Done", act()))
             except ERRORS as error:
-                st.error(str(error))
+                st.html(markup.remedy("It was not done", str(error)))
 
     ask()
+
+
+def _done() -> None:
+    """Before the action: a second click finds the button out of use."""
+    st.session_state[DONE] = True

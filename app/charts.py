@@ -129,6 +129,9 @@ Line: TypeAlias = tuple[str, Callable[[Point], float | None]]
 
 MIB, GIB = 2**20, 2**30
 
+POINTS = 300
+"""A line has at most about so many points: more than a chart has pixels cost the visitor's line and this core."""
+
 
 def load_charts(samples: Sequence[Load]) -> list[Spec]:
     """Processor, memory, disk and network over time, one chart each."""
@@ -183,10 +186,11 @@ def line_chart(title: str, samples: Sequence[Point], lines: Sequence[Line[Point]
     Returns:
         A Vega-Lite specification with its data in it.
     """
+    shown = samples[:: -(-len(samples) // POINTS) or 1]
     points = [
         {"at": sample.taken_at.isoformat(), "value": value, "what": name}
         for name, of in lines
-        for sample in samples
+        for sample in shown
         if (value := of(sample)) is not None
     ]
     legend = {"orient": "top"} if len(lines) > 1 else None

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 
@@ -139,7 +139,7 @@ def dagster_address(settings: Settings) -> str:
     return f"http://{LOOPBACK}:{settings.services.dagster_port}"
 
 
-@st.cache_resource(show_spinner=False, hash_funcs={Settings: Settings.model_dump_json})
+@st.cache_resource(show_spinner=False, max_entries=4, hash_funcs={Settings: Settings.model_dump_json})
 def open_readers(settings: Settings) -> Readers:
     """Make the readers; nothing is opened before somebody looks."""
     tracking_uri = settings.tracking_uri
@@ -189,10 +189,17 @@ def as_of(reading: Reading[object]) -> str:
 
 def clock(moment: datetime) -> str:
     """A moment on the visitor's clock; with its date if it is not of the last day."""
-    zone = st.context.timezone
-    local = moment.astimezone(ZoneInfo(zone) if zone else UTC)
+    local = moment.astimezone(visitors_zone(st.context.timezone))
     recent = datetime.now(UTC) - moment < timedelta(hours=20)
     return f"{local:%H:%M:%S %Z}" if recent else f"{local:%Y-%m-%d %H:%M %Z}"
+
+
+def visitors_zone(name: str | None) -> tzinfo:
+    """The time zone that a browser names; UTC where it names none, or one that is not known here."""
+    try:
+        return ZoneInfo(name) if name else UTC
+    except (ZoneInfoNotFoundError, ValueError):
+        return UTC
 
 
 def made_at(moment: datetime) -> str:
@@ -204,7 +211,12 @@ def draw_pictures(shown: Shown | None) -> None:
     """The pictures of a value, side by side where there is room, and its age."""
     if shown is None:
         return
+    try:
+        pictures = shown.pictures()
+    except CatalogError as error:
+        st.html(markup.remedy(f"{shown.published.name} cannot be drawn", str(error)))
+        return
     with st.container(horizontal=True, gap="small"):
-        for caption, png in shown.pictures():
-            st.image(png, caption=caption, width="content")
+        for caption, png in pictures:
+            st.image(png, caption=caption, width="content", alt=caption)
     st.html(markup.note(made_at(datetime.fromisoformat(shown.published.created_at))))

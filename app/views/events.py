@@ -95,9 +95,11 @@ def draw_publish(frame: Frame) -> None:
 
 def _publish(frame: Frame, topic: str, key: str, data: str) -> str:
     try:
-        payload = json.loads(data or EXAMPLE)
-    except ValueError as error:
-        raise EventError(f"the data is not JSON: {error}") from error
+        payload = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise EventError(f"the data is not a JSON object such as {EXAMPLE}: {error}") from error
+    if not isinstance(payload, dict):
+        raise EventError(f"the data is {data[:80]!r}; give a JSON object such as {EXAMPLE}")
     log = open_event_log(frame.settings)
     try:
         kind = log.registry.get(topic).types[0]

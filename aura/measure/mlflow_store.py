@@ -86,7 +86,7 @@ def connect(tracking_uri: str) -> MlflowClient:
     if path is not None:
         create_database(path)
         # MLflow retries for 100 s on a file that it cannot open.
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             connection.execute("PRAGMA schema_version")
         tracking_uri = f"{_SQLITE_PREFIX}{path}"
     _set_environment()

@@ -93,6 +93,9 @@ class CostView:
             if self._probe is not None:
                 self._probe[1].close()
             # Successive readings come from different threads, never two at a time.
-            self._probe = (inode, sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False))
+            self._probe = (
+                inode,
+                sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False),
+            )
         with closing(self._probe[1].execute("PRAGMA data_version")) as rows:
             return int(rows.fetchone()[0])

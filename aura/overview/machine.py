@@ -1,6 +1,6 @@
 """The load of this machine now, sampled when somebody looks.
 
-Belongs here: processor, memory, disk and network of the machine, GPUs where there are any. Does not: history on disk.
+Belongs here: processor, memory, disk and network of the machine. Does not: GPUs, history on disk.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import psutil
 
 KEPT = 3600
 """Samples that stay in memory."""
+
+GAP_SECONDS = 90.0
+"""Longest time between two looks over which a mean is called the load."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,17 @@ class MachineView:
     def sample(self, at_least_seconds: float) -> Load | None:
         """The load since the sample before; the same one again before so many seconds have passed.
 
-        None where that is the first one.
+        None where that is the first one, or the first after nobody has looked for `GAP_SECONDS`.
         """
         with self._lock:
             now = self._counters()
-            if now.at - self._before.at < at_least_seconds:
+            waited = now.at - self._before.at
+            if waited < at_least_seconds:
                 return self._samples[-1] if self._samples else None
+            if waited > GAP_SECONDS:
+                # Nobody has looked meanwhile: a mean over that would be no load now.
+                self._before = now
+                return None
             self._samples.append(_load(self._before, now))
             self._before = now
             return self._samples[-1]

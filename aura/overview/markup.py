@@ -173,9 +173,8 @@ def _wall(cost: MaterializationCost, reuse: MaterializationCost | None, now: dat
 
 
 def _energy(cost: MaterializationCost) -> str:
-    if cost.joules is None:
-        return _faint(cost.energy_source)
-    return f"{units.joules(cost.joules)}{_line(cost.energy_source)}"
+    source = escape(cost.energy_source)
+    return _faint(source) if cost.joules is None else f"{units.joules(cost.joules)}{_line(source)}"
 
 
 def _stored(stored: StoredValue | None, *, store_answers: bool) -> str:
@@ -206,7 +205,8 @@ def remedy(title: str, message: str, *, alarm: bool = True) -> str:
 def hits(found: Sequence[Hit], previews: Sequence[Preview]) -> str:
     """What was found, the nearest first, each with its preview."""
     lines = "".join(
-        f'<tr><td data-label="cosine">{hit.score:.3f}</td><td data-label="preview">{shown.html()}</td>'
+        f'<tr><td class="au-c-cosine" data-label="cosine">{hit.score:.3f}</td>'
+        f'<td class="au-c-preview" data-label="preview">{shown.html()}</td>'
         f'<td data-label="label">{escape(hit.label or "")}</td>'
         f'<td data-label="item">{escape(hit.source)}{_line(escape(hit.uri))}</td></tr>'
         for hit, shown in zip(found, previews, strict=True)
@@ -342,6 +342,11 @@ def verdict(about: str, headline: str, sentence: str, state: str) -> str:
         f'<div class="au-card"><h4><span class="au-state au-{state}">{escape(about)}</span></h4>'
         f'<p class="au-big">{escape(headline)}</p><p class="au-note">{escape(sentence)}</p></div>'
     )
+
+
+def outcome_panel(title: str, message: str) -> str:
+    """A panel for what has been done."""
+    return f'<div class="au-remedy au-done" role="status"><b>{escape(title)}</b><p>{escape(message)}</p></div>'
 
 
 def heading(partition: str | None) -> str:

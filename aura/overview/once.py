@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from aura.overview.assets import AssetRow
 from aura.overview.event_log import TopicFigures
@@ -33,14 +34,15 @@ def print_once(sources: Sources, console: Console) -> None:
     console.print(machine_panel(load, [load], 1))
     tiers = sources.tiers.latest(max_age_seconds=0, patience_seconds=PATIENCE_SECONDS)
     console.rule("tiers", align="left")
-    console.print(tiers.error if tiers.value is None else tiers_panel(tiers.value))
+    console.print(Text(tiers.error or "") if tiers.value is None else tiers_panel(tiers.value))
     topics = sources.topics.latest(max_age_seconds=0, patience_seconds=PATIENCE_SECONDS)
     console.rule("events", align="left")
-    console.print(topics.error if topics.value is None else events_panel(topics.value, now))
+    console.print(Text(topics.error or "") if topics.value is None else events_panel(topics.value, now))
     rows = sources.assets(PATIENCE_SECONDS)
     costs = sources.costs.latest(max_age_seconds=PATIENCE_SECONDS, patience_seconds=0)
     console.rule("assets", align="left")
-    console.print(assets_panel(rows, now) if costs.value is not None else costs.error or "MLflow has not answered yet")
+    missing = Text(costs.error or "MLflow has not answered yet")
+    console.print(assets_panel(rows, now) if costs.value is not None else missing)
 
 
 def as_object(sources: Sources) -> dict[str, Any]:
@@ -51,7 +53,8 @@ def as_object(sources: Sources) -> dict[str, Any]:
     tiers = sources.tiers.latest(max_age_seconds=0, patience_seconds=PATIENCE_SECONDS)
     topics = sources.topics.latest(max_age_seconds=0, patience_seconds=PATIENCE_SECONDS)
     costs = sources.costs.latest(max_age_seconds=PATIENCE_SECONDS, patience_seconds=0)
-    errors = {"tiers": tiers.error, "events": topics.error, "costs": costs.error}
+    values = sources.latest_values(0)
+    errors = {"tiers": tiers.error, "events": topics.error, "costs": costs.error, "values": values.error}
     return {
         "at": now.isoformat(),
         "machine": {**asdict(load), "taken_at": load.taken_at.isoformat()},

@@ -26,9 +26,9 @@ COLOURS = {Freshness.FRESH: "green", Freshness.LATE: "yellow", Freshness.NEVER: 
 
 
 def machine_panel(load: Load, before: Sequence[Load], width: int) -> Text:
-    """The load now, and the processor and memory over the samples before, the newest at the right."""
-    processor = [each.processor for each in before][-width:]
-    memory = [each.memory_used_bytes / each.memory_bytes for each in before][-width:]
+    """The load now, and the processor and memory over all the samples before, the newest at the right."""
+    processor = columns([(each.taken_at, each.processor) for each in before], width)
+    memory = columns([(each.taken_at, each.memory_used_bytes / each.memory_bytes) for each in before], width)
     disk = "unavailable"
     if load.disk_read_rate is not None and load.disk_write_rate is not None:
         disk = f"{units.size(load.disk_read_rate)}/s read, {units.size(load.disk_write_rate)}/s written"
@@ -100,6 +100,21 @@ def assets_panel(rows: Iterable[AssetRow], now: datetime) -> Table:
             Text(", ".join(failed), "red") if failed else f"{len(row.checks)} passed",
         )
     return table
+
+
+def columns(samples: Sequence[tuple[datetime, float]], width: int) -> list[float]:
+    """The means of samples over equal spans of time, at most `width` of them; a span without samples keeps the last."""
+    if len(samples) <= width:
+        return [value for _, value in samples]
+    start, end = samples[0][0], samples[-1][0]
+    span = (end - start) / width
+    found: list[list[float]] = [[] for _ in range(width)]
+    for at, value in samples:
+        found[min(width - 1, int((at - start) / span))].append(value)
+    means: list[float] = []
+    for values in found:
+        means.append(sum(values) / len(values) if values else means[-1])
+    return means
 
 
 def spark(shares: Sequence[float]) -> str:

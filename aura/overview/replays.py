@@ -7,7 +7,7 @@ Belongs here: from the store's own log, or a file, to a comparison and its plot.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +66,13 @@ def uploaded_trace(content: bytes, name: str) -> Trace:
         TraceError: It is damaged or no trace.
     """
     with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, Path(name).name)
+        path = Path(directory, "trace" + "".join(each for each in Path(name).suffixes if each in {".xz", ".gz"}))
         path.write_bytes(content)
-        return read_trace(path, limit=LIMIT)
+        try:
+            trace = read_trace(path, limit=LIMIT)
+        except TraceError as error:
+            raise TraceError(str(error).replace(str(path), name)) from error
+    return replace(trace, name=Path(name).name.split(".")[0] or "trace")
 
 
 def replayed(trace: Trace) -> Replayed:

@@ -119,10 +119,11 @@ def _values(catalog: Catalog | None, published: Iterable[Published]) -> Iterator
         yield markup.note(f"Computed on {made:%Y-%m-%d at %H:%M UTC}, version {each.version}.")
         try:
             shown = values.get(each.name, each.partition)
+            pictures = shown.pictures() if shown else []
         except (CatalogError, StoreError) as error:
             yield markup.remedy("It cannot be read", str(error))
             continue
-        yield from (_picture(png, caption) for caption, png in (shown.pictures() if shown else ()))
+        yield from (_picture(png, caption) for caption, png in pictures)
 
 
 def _picture(png: bytes, title: str) -> str:

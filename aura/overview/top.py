@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
@@ -74,10 +74,17 @@ class Sources:
             partitions=partitions,
         )
 
+    def latest_costs(self, patience_seconds: float) -> Reading[CostBook]:
+        """The costs now."""
+        return self.costs.latest(max_age_seconds=SLOW_SECONDS, patience_seconds=patience_seconds)
+
+    def latest_values(self, patience_seconds: float) -> Reading[tuple[StoredValue, ...]]:
+        """The published values now."""
+        return self.values.latest(max_age_seconds=SLOW_SECONDS, patience_seconds=patience_seconds)
+
     def assets(self, patience_seconds: float) -> list[AssetRow]:
         """One row per asset and partition."""
-        costs = self.costs.latest(max_age_seconds=SLOW_SECONDS, patience_seconds=patience_seconds)
-        values = self.values.latest(max_age_seconds=SLOW_SECONDS, patience_seconds=patience_seconds)
+        costs, values = self.latest_costs(patience_seconds), self.latest_values(patience_seconds)
         return asset_rows(costs.value or CostBook({}), values.value or (), self.partitions())
 
 
@@ -148,9 +155,19 @@ class Top(App[None]):
         self._show_reading("tiers", tiers, tiers_panel)
         topics = self._sources.topics.latest(max_age_seconds=SLOW_SECONDS, patience_seconds=0)
         self._show_reading("events", topics, lambda value: events_panel(value, now))
+        self._draw_assets(now)
+
+    def _draw_assets(self, now: datetime) -> None:
+        """The assets, once their costs are known; what cannot be read is said in their place or above them."""
+        costs, values = self._sources.latest_costs(0), self._sources.latest_values(0)
+        if costs.value is None:
+            said = costs.error or f"reading the costs, for {costs.waited_seconds:.0f} s so far"
+            self._show("assets", said, lambda: Text(said, "yellow" if costs.error else "dim"))
+            return
         rows = self._sources.assets(0)
         minute = now.replace(second=0, microsecond=0)
-        self._show("assets", (rows, minute), lambda: assets_panel(rows, now))
+        panel: list[RenderableType] = [] if values.error is None else [Text(values.error, "yellow")]
+        self._show("assets", (rows, values.error, minute), lambda: Group(*panel, assets_panel(rows, now)))
 
     def _draw_head(self) -> None:
         state = "paused" if self._paused else f"every {self._interval:g} s"

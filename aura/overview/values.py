@@ -37,10 +37,20 @@ class Shown:
     _drawn: dict[str, bytes] = field(default_factory=dict)
 
     def pictures(self) -> list[tuple[str, bytes]]:
-        """Title and PNG bytes of each picture, drawn at the first call."""
+        """Title and PNG bytes of each picture, drawn at the first call.
+
+        Raises:
+            DamagedValueError: The value is of another type than the asset's.
+        """
         for picture in PICTURES.get(self.published.name, ()):
-            if picture.title not in self._drawn and picture.wanted(self.value):
-                self._drawn[picture.title] = picture.draw(self.value)
+            try:
+                if picture.title not in self._drawn and picture.wanted(self.value):
+                    self._drawn[picture.title] = picture.draw(self.value)
+            except (AttributeError, TypeError) as error:
+                raise DamagedValueError(
+                    f"{self.published.name} is a {self.published.type_name}, which cannot be drawn ({error}): "
+                    "materialize it again"
+                ) from error
         return list(self._drawn.items())
 
 
@@ -48,7 +58,7 @@ def _loaded(catalog: Catalog, published: Published) -> StoredValue:
     """A value; what another version of the code wrote in another form counts as damaged."""
     try:
         return catalog.load(published.name, published.partition)
-    except ValueError as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise DamagedValueError(
             f"{published.name} was written in a form that cannot be read ({error}): materialize it again"
         ) from error

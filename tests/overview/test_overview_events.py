@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -10,7 +10,8 @@ from aura.events.errors import LogUnavailableError
 from aura.events.event import new_event
 from aura.events.opening import open_event_log
 from aura.overview.event_log import EventView
-from aura.overview.machine import MachineView
+from aura.overview.machine import GAP_SECONDS, MachineView
+from aura.overview.panels import columns
 from aura.settings import Settings
 
 GROUP = "sensor corpus_items"
@@ -46,6 +47,23 @@ def test_topics_have_their_records_their_lag_and_their_latest_event(tmp_path):
     assert tail[0].time == items.latest_at
     assert tail[0].data["source"] == tail[0].key
     log.close()
+
+
+def test_a_line_of_columns_holds_the_whole_window():
+    start = datetime(2026, 11, 20, tzinfo=UTC)
+    samples = [(start + timedelta(seconds=number), float(number >= 300)) for number in range(600)]
+    assert columns(samples, 10) == [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
+    assert columns(samples[:3], 10) == [0, 0, 0]
+    gap = [*samples[:10], (start + timedelta(seconds=100), 1.0)]
+    assert columns(gap, 5) == [0, 0, 0, 0, 1]
+
+
+def test_a_mean_over_a_long_time_is_no_load_now():
+    clock = iter([0.0, 2.0, 2.0 + 2 * GAP_SECONDS, 4.0 + 2 * GAP_SECONDS])
+    view = MachineView(lambda: next(clock))
+    assert view.sample(1.0) is not None
+    assert view.sample(1.0) is None
+    assert view.sample(1.0) is not None
 
 
 def test_the_load_is_a_mean_between_two_looks():

@@ -85,6 +85,8 @@ def test_the_log_of_a_store_is_replayed_with_the_sizes_of_its_objects(tmp_path):
 def test_an_uploaded_trace_is_read_by_its_content(tmp_path):
     trace = uploaded_trace("\n".join(str(number % 7) for number in range(300)).encode(), "../mine.txt")
     assert (trace.name, len(trace), trace.unique) == ("mine", 300, 7)
+    for name in ("..", "x" * 300, "a\0b.txt"):
+        assert len(uploaded_trace(b"\n".join(b"%d" % (number % 7) for number in range(300)), name)) == 300
     with pytest.raises(TraceError):
         uploaded_trace(b"", "empty.txt")
 

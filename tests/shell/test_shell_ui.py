@@ -128,11 +128,14 @@ def test_every_asset_materializes_from_the_page_and_shows_its_plots(graph, stack
         120,
     )
     ARTEFACTS.mkdir(exist_ok=True)
-    page.goto(f"{address}/asset-groups")
+    page.goto(f"{address}/locations/aura/jobs/corpus")
     page.get_by_text("Materialize all").click()
     page.get_by_role("button", name="All", exact=True).click()
     page.screenshot(path=ARTEFACTS / "dagster-launch.png")
     page.get_by_role("button", name=re.compile("^Launch (backfill|1 run)")).click()
+    wait_for("the runs of the corpus are launched", lambda: runs(address), RUN_SECONDS)
+    page.goto(f"{address}/locations/aura/jobs/tiers")
+    page.get_by_text("Materialize all").click()
 
     def all_published():
         assert not [run for run in runs(address) if run["status"] == "FAILURE"]
