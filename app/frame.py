@@ -154,7 +154,7 @@ def open_readers(settings: Settings) -> Readers:
         topics=Reader(events.topics, (EventError,)),
         services=Reader(lambda: check_services(settings, now=datetime.now(UTC), looking_on=True), ()),
         store=store,
-        shown=ValueView(store.joined),
+        shown=ValueView(store.joined, store.published),
         events=events,
         machine=MachineView(),
     )

@@ -8,7 +8,7 @@ Everything is in the file: it loads nothing, and opens without a network.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -106,10 +106,10 @@ def _costs(book: CostBook, rows: Iterable[AssetRow], now: datetime, dagster: str
         yield "<h3>Latest runs</h3>" + markup.run_table(runs, now, dagster)
 
 
-def _values(catalog: Catalog | None, published: Iterable[Published]) -> Iterator[str]:
+def _values(catalog: Catalog | None, published: Sequence[Published]) -> Iterator[str]:
     if catalog is None:
         return
-    values = ValueView(lambda: catalog.store)
+    values = ValueView(lambda: catalog.store, lambda: published)
     for each in published:
         if each.name not in PICTURES:
             continue

@@ -165,14 +165,27 @@ class StoreView:
         """
         store = self.joined()
         blocks = {entry.key: entry for entry in store.entries(VALUES)}
-        names = frozenset(blocks) | {entry.key for entry in store.entries(POINTERS)}
+        return tuple(_stored(each, blocks) for each in self._published(store, frozenset(blocks)))
+
+    def published(self) -> list[Published]:
+        """What is published, in order of name and partition; no access where nothing has changed since the last look.
+
+        Raises:
+            StoreError: The store has no owner that answers.
+            CatalogError: A pointer is damaged.
+        """
+        store = self.joined()
+        return self._published(store, frozenset(entry.key for entry in store.entries(VALUES)))
+
+    def _published(self, store: TieredStore, blocks: frozenset[str]) -> list[Published]:
+        names = blocks | {entry.key for entry in store.entries(POINTERS)}
         with self._lock:
             known, published = self._known
         if names != known:
             published = Catalog(store).published()
             with self._lock:
                 self._known = (names, published)
-        return tuple(_stored(each, blocks) for each in published)
+        return published
 
     def close(self) -> None:
         """Hang up."""

@@ -3,14 +3,14 @@
 Belongs here: loading through a client of the store, keeping what was read last, its pictures. Does not: which pictures
 there are (`pictures`), drawing pages.
 
-Reading a value is an access that the store logs, like any other; lists are none.
+Reading a value is an access that the store logs, like any other, once for each version; lists are none.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from aura.overview.pictures import PICTURES
@@ -67,13 +67,15 @@ def _loaded(catalog: Catalog, published: Published) -> StoredValue:
 class ValueView:
     """Looks at values of one store. Thread-safe."""
 
-    def __init__(self, open_store: Callable[[], TieredStore]) -> None:
+    def __init__(self, open_store: Callable[[], TieredStore], published: Callable[[], Iterable[Published]]) -> None:
         """Nothing is opened yet.
 
         Args:
             open_store: Gives the store, as a client that stays open.
+            published: Says what is published now.
         """
         self._open_store = open_store
+        self._published = published
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, str | None], Shown] = OrderedDict()
 
@@ -84,15 +86,15 @@ class ValueView:
             StoreError: The store has no owner that answers.
             CatalogError: The value is damaged.
         """
-        catalog = Catalog(self._open_store())
-        published = catalog.find(name, partition)
+        found = (each for each in self._published() if (each.name, each.partition) == (name, partition))
+        published = next(found, None)
         if published is None:
             return None
         key = (name, partition)
         with self._lock:
             kept = self._kept.get(key)
         if kept is None or kept.published.version != published.version:
-            kept = Shown(_loaded(catalog, published), published)
+            kept = Shown(_loaded(Catalog(self._open_store()), published), published)
         with self._lock:
             self._kept[key] = kept
             self._kept.move_to_end(key)

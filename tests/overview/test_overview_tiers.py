@@ -30,7 +30,7 @@ def cycles(count):
 
 def test_a_value_is_read_once_a_version(tmp_path):
     view = StoreView(tmp_path, 5)
-    values = ValueView(view.joined)
+    values = ValueView(view.joined, view.published)
     with open_store(tmp_path, budgets=SMALL) as owner:
         catalog = Catalog(owner)
         assert values.get("a", "p") is None
@@ -38,7 +38,9 @@ def test_a_value_is_read_once_a_version(tmp_path):
         shown = values.get("a", "p")
         assert len(shown.value.cycles) == 2
         assert shown.pictures() == []
+        gets = owner.access_log().total
         assert values.get("a", "p") is shown
+        assert owner.access_log().total == gets
         catalog.publish("a", cycles(1), partition="p", provenance={})
         assert len(values.get("a", "p").value.cycles) == 1
         view.close()
@@ -97,5 +99,5 @@ def test_a_value_in_a_form_that_cannot_be_read_is_named_with_the_remedy(tmp_path
         Catalog(owner).publish("a", cycles(1), partition="p", provenance={})
         monkeypatch.setattr("aura.topology.cycles.SCHEMA", pa.schema([("birth", pa.float64())]))
         with pytest.raises(DamagedValueError, match=r"(?s)a was written in a form .*materialize it again"):
-            ValueView(view.joined).get("a", "p")
+            ValueView(view.joined, view.published).get("a", "p")
         view.close()
