@@ -73,7 +73,8 @@ def spread_experts(model: nn.Module, *, same_batch: bool, device_type: str = "cp
     """Leave to each process of the default group its part of the experts of every layer; the rest stays everywhere.
 
     To be called by all processes, which hold the same weights. Process r of n keeps experts r E/n to (r + 1) E/n - 1.
-    Gates with a capacity give out the places of the batch of their own process.
+    Gates with a capacity give out the places of the batch of their own process; those with a bias move it by the load
+    of all processes, which all call `update_balance` after the step.
 
     Args:
         model: Any mixture of experts of `transformers` whose experts are stacked.
