@@ -24,11 +24,12 @@ _CHANGES = ("added", "changed", "removed")
 
 
 class Freshness(StrEnum):
-    """State of an asset against FRESH_FOR."""
+    """State of an asset against FRESH_FOR; unknown where something is published that no known run made."""
 
     FRESH = "fresh"
     LATE = "late"
     NEVER = "never"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class AssetRow:
     def freshness(self, now: datetime) -> Freshness:
         """Its state at this time."""
         if self.current_at is None:
-            return Freshness.NEVER
+            return Freshness.NEVER if self.stored is None else Freshness.UNKNOWN
         return Freshness.FRESH if now - self.current_at <= FRESH_FOR else Freshness.LATE
 
     @property

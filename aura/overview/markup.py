@@ -43,7 +43,11 @@ def overview(rows: Sequence[AssetRow], now: datetime) -> str:
     """The summary over all assets: freshness, what computing everything cost, energy by source."""
     states = [row.freshness(now) for row in rows]
     materialized = len(rows) - states.count(Freshness.NEVER)
-    others = [f"{states.count(state)} {state}" for state in (Freshness.LATE, Freshness.NEVER) if state in states]
+    others = [
+        f"{states.count(state)} {state}"
+        for state in (Freshness.LATE, Freshness.UNKNOWN, Freshness.NEVER)
+        if state in states
+    ]
     costs = [row.computed for row in rows if row.computed is not None]
     setbacks = [f"{row.asset} {row.setback}" for row in rows if row.setback]
     failed = [f"{row.asset}: {name}" for row in rows for name, passed in row.checks.items() if not passed]
@@ -158,7 +162,8 @@ def _cost_cells(row: AssetRow, now: datetime) -> list[Cell]:
 
 def _freshness(row: AssetRow, now: datetime) -> str:
     state = row.freshness(now)
-    when = "not materialized yet" if row.succeeded_at is None else units.age(row.succeeded_at, now)
+    none = "not materialized yet" if state is Freshness.NEVER else "made by no run that is known"
+    when = none if row.succeeded_at is None else units.age(row.succeeded_at, now)
     setback = f'<em class="au-alarm">last run {escape(row.setback)}</em>' if row.setback else ""
     if row.setback == "skipped":
         setback = _line("last run skipped: nothing to make")

@@ -22,7 +22,12 @@ BAR = 24
 """Characters of a bar."""
 
 SHADES = "▁▂▃▄▅▆▇█"
-COLOURS = {Freshness.FRESH: "green", Freshness.LATE: "yellow", Freshness.NEVER: "bright_black"}
+COLOURS = {
+    Freshness.FRESH: "green",
+    Freshness.LATE: "yellow",
+    Freshness.NEVER: "bright_black",
+    Freshness.UNKNOWN: "bright_black",
+}
 
 
 def machine_panel(load: Load, before: Sequence[Load], width: int) -> Text:

@@ -110,7 +110,7 @@ def test_every_registered_source_has_every_partitioned_asset_and_forgotten_sourc
 def test_a_published_value_has_a_row_without_any_cost():
     stored = StoredValue("embeddings", "notes", 5, {Tier.L1: 1024, Tier.L3: 512})
     (row,) = asset_rows(CostBook({}), [stored], [])
-    assert (row.rows, row.stored.bytes, row.freshness(NOW)) == (5, 1536, Freshness.NEVER)
+    assert (row.rows, row.stored.bytes, row.freshness(NOW)) == (5, 1536, Freshness.UNKNOWN)
 
 
 def test_joules_of_different_sources_are_never_added_up():
