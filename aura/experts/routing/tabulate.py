@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 CLUSTERS = 16
 """Clusters of the embeddings, unless said otherwise."""
 
+CLUSTER_ROUNDS = 25
+"""Rounds of k-means at most: those after it move hardly anything, and embeddings can take some hundred."""
+
 LEAST_OCCURRENCES = 10
 """Tokens of an id below which it does not count in the vocabulary specialisation."""
 
@@ -83,7 +86,8 @@ def embedding_clusters(vectors: np.ndarray, clusters: int, *, seed: int) -> np.n
 
     different = len(np.unique(vectors, axis=0))
     with threadpool_limits(1):
-        found = KMeans(min(clusters, different), n_init=1, random_state=seed).fit_predict(vectors)
+        means = KMeans(min(clusters, different), n_init=1, max_iter=CLUSTER_ROUNDS, random_state=seed)
+        found = means.fit_predict(vectors)
     labelled: np.ndarray = found.astype(np.int64)
     return labelled
 
