@@ -40,6 +40,18 @@ def save(name: str, directory: Path) -> Path:
     return directory
 
 
+def save_with_letters(name: str, directory: Path) -> Path:
+    """The same with a tokenizer whose words are letters."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    letters = {chr(97 + n): n + 1 for n in range(26)} | {"[END]": 0, "[?]": 27}
+    tokenizer = Tokenizer(models.WordLevel(letters, unk_token="[?]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    fast = hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="[END]", unk_token="[?]")
+    fast.save_pretrained(save(name, directory))
+    return directory
+
+
 def _qwen(**changes):
     return hf.Qwen3MoeForCausalLM(
         hf.Qwen3MoeConfig(**SIZES, **EIGHT, head_dim=16, intermediate_size=48, moe_intermediate_size=24, **changes)

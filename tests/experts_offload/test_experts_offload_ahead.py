@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 from aura.experts.offload.ahead import BLOCK, EXPLORE_EVERY, FEWEST_BLOCKS, Loader, Ways
@@ -80,6 +81,25 @@ def test_a_fetch_that_fails_ends_nothing():
     loader.idle()
     loader.close()
     assert done == [3]
+
+
+def test_a_store_that_fails_is_warned_of_once(caplog):
+    begun = threading.Semaphore(0)
+
+    def fetch(number):
+        begun.release()
+        raise StoreError(f"the disk is gone, {number}")
+
+    loader = Loader(fetch)
+    with caplog.at_level(logging.DEBUG):
+        loader.need([1, 2, 3])
+        for _ in range(3):
+            begun.acquire()
+        loader.idle()
+    loader.close()
+    levels = [record.levelname for record in caplog.records]
+    assert levels == ["WARNING", "DEBUG", "DEBUG"]
+    assert "the disk is gone, 1" in caplog.text
 
 
 def run(ways, cost, steps):

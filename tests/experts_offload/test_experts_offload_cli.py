@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
 
+import numpy as np
 import pytest
-from offload_models import build
+from offload_models import save_with_letters
 from rich.console import Console
 from typer.testing import CliRunner
 
 from aura.cli import app
 from aura.events.opening import open_event_log
+from aura.experts.offload.cli import _complete
 from aura.experts.offload.errors import ModelFilesError, UnknownModelError
-from aura.experts.routing.requests import find_request
+from aura.experts.routing.requests import RequestActivations, every_token_counted, find_request
 from aura.settings import load_settings
+from aura.tiers.catalog import Catalog
 from aura.tiers.errors import StorageError
+from aura.tiers.opening import open_configured_store
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     """A model with a tokenizer whose words are letters."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    letters = {chr(97 + n): n + 1 for n in range(26)} | {"[END]": 0, "[?]": 27}
-    tokenizer = Tokenizer(models.WordLevel(letters, unk_token="[?]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    place = tmp_path_factory.mktemp("models") / "letters"
-    build("qwen").save_pretrained(place)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="[END]", unk_token="[?]").save_pretrained(place)
-    return place
+    return save_with_letters("qwen", tmp_path_factory.mktemp("models") / "letters")
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +76,9 @@ def test_a_model_goes_in_runs_in_every_mode_and_goes_out(directory):
         told = find_request(log, "first")
     assert (told.model, told.matrix.shape) == ("letters", (3, 8))
     # Two choices in each of three layers, of every token but the last, which nothing follows.
-    assert told.matrix.sum() == 2 * 3 * (told.tokens - 1)
+    assert told.tokens <= 3 + 4 - 1
+    assert told.matrix.sum() == 2 * 3 * told.tokens
+    assert every_token_counted(told).passed
     assert "below the" in run("run", "letters", "abc", "--tokens", 4, "--mode", "lru", "--budget", "20KB")
 
     assert json.loads(run("remove", "again", "--json")) == {"name": "again", "removed": 24}
@@ -99,6 +98,58 @@ def test_errors_name_the_thing_and_the_remedy(directory, tmp_path):
     assert "no tokens" in run("run", "letters", "", fails=ModelFilesError)
     run("remove", "letters")
     assert "there are: none" in run("remove", "letters", fails=UnknownModelError)
+
+
+def test_a_run_begins_with_what_was_published_of_the_model(directory, monkeypatch):
+    """A routing table of other weights, and requests to other models, count for nothing."""
+    from aura.experts.offload import runtime
+    from aura.experts.routing.capture import open_routed_model
+    from aura.experts.routing.tabulate import Items, route_texts
+
+    begun = []
+
+    class Watched(runtime.ExpertRuntime):
+        def __init__(self, *arguments, **options):
+            begun.append((options["transitions"], list(options["past"])))
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(runtime, "ExpertRuntime", Watched)
+    run("put", directory)
+    run("run", "letters", "abc", "--tokens", 2)
+    table = route_texts(
+        open_routed_model(str(directory), device="cpu"),
+        ["abcde", "fgh"],
+        Items(["1", "2"], [None] * 2, np.zeros(2, int)),
+        tokens=8,
+    )
+    other = replace(table, figures=replace(table.figures, fingerprint="other"))
+    matrix = np.arange(24).reshape(3, 8)
+    with open_configured_store(load_settings()) as store:
+        catalog = Catalog(store)
+        for partition, value in (("mine", table), ("other", other)):
+            catalog.publish("expert_routing_table", value, partition=partition, provenance={})
+        for number, model in enumerate(("letters", "another", "letters")):
+            value = RequestActivations(f"r{number}", model, 12, matrix + number, datetime.now(UTC))
+            catalog.publish("request_activations", value, partition=value.request, provenance={})
+    run("run", "letters", "abc", "--tokens", 2)
+    run("run", "letters", "abc", "--tokens", 2, "--mode", "lru")
+
+    (nothing, no_past), (transitions, past), for_lru = begun
+    assert nothing is None
+    assert no_past == []
+    assert transitions.sum() == sum(table.transitions["pairs"].to_pylist()) > 0
+    assert [found[0, 0] for found in past] == [2, 0]
+    assert for_lru == (None, [])
+
+
+def test_names_are_completed_from_a_running_owner_alone(directory):
+    assert _complete("let") == []
+    assert not load_settings().store_directory.exists()
+    run("put", directory)
+    assert _complete("let") == []  # nobody has the store open, and who completes does not
+    with open_configured_store(load_settings()):
+        assert _complete("let") == ["letters"]
+        assert _complete("x") == []
 
 
 def test_help_has_an_example_for_every_command():

@@ -119,3 +119,13 @@ def test_equal_prompts_are_one_kind():
 def test_there_is_at_least_one_kind():
     with pytest.raises(ValueError, match="kinds is 0"):
         RequestForecast(1, kinds=0)
+
+
+def test_past_requests_are_expected_of_every_kind_until_there_are_others():
+    forecast = RequestForecast(2)
+    forecast.remember(np.zeros((2, 4), dtype=np.int64))
+    assert forecast.expected(0) is None
+    forecast.remember(np.array([[6, 2, 0, 0], [0, 0, 4, 4]]))
+    np.testing.assert_allclose(forecast.expected(0), [[1.5, 0.5, 0, 0], [0, 0, 1, 1]])
+    forecast.note(np.ones(2, dtype=np.float32), np.array([[2, 6, 0, 0], [0, 0, 4, 4]]))
+    np.testing.assert_allclose(forecast.expected(0), [[1, 1, 0, 0], [0, 0, 1, 1]])

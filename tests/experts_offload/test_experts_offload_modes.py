@@ -8,16 +8,18 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 
 import numpy as np
 import pytest
 import torch
+import transformers as hf
 from offload_models import NAMES, build
 
 from aura.experts.offload.checkpoint import open_complete
 from aura.experts.offload.errors import ModelFilesError, OffloadError, UnknownModelError
 from aura.experts.offload.figures import Mode
-from aura.experts.offload.runtime import ExpertRuntime
+from aura.experts.offload.runtime import ExpertRuntime, _choices, _on_host
 from aura.experts.offload.store import ExpertStore, expert_key
 from aura.tiers.budgets import TierBudgets
 from aura.tiers.records import Tier
@@ -150,7 +152,7 @@ def test_what_others_bring_to_fast_memory_leaves_it_again_beyond_the_budget(mode
             # In the midst of a request.
             seen = []
 
-            def watched(layer, experts, tokens):
+            def watched(layer, *_):
                 if layer == 1:
                     seen.append(held())
                     store.move(dict.fromkeys(model.keys, Tier.L1))
@@ -203,6 +205,20 @@ def test_figures_add_up(saved, tmp_path):
                 assert figures.bytes_read == size * figures.misses
             if mode is Mode.LRU:
                 assert figures.moved == figures.misses
+
+
+@pytest.mark.parametrize("name", ["qwen", "aura", "switch"])
+def test_every_assignment_is_counted_as_computed_or_dropped(name, saved, tmp_path):
+    with opened(tmp_path / "store") as store:
+        ExpertStore(store).put(saved(name))
+        with ExpertRuntime(store, name) as runtime:
+            answer = runtime.generate([3] * 8, max_new_tokens=6, min_new_tokens=6)  # one expert gets too many
+    both = 8 + 6 - 1
+    # Of Switch one layer is the encoder's, which reads the prompt, and one the decoder's, which begins with one token.
+    assert answer.given.tolist() == ([8, 6] if name == "switch" else [both] * 3)
+    assert (answer.dropped.any()) == (name != "qwen")
+    choices = 1 if name == "switch" else 2
+    np.testing.assert_array_equal(answer.activations.sum(axis=1) + answer.dropped, choices * answer.given)
 
 
 @pytest.mark.parametrize("name", ["qwen", "switch"])
@@ -261,6 +277,34 @@ def test_what_cannot_be_opened_says_why(saved, tmp_path):
                 runtime.generate([])
             with pytest.raises(ValueError, match="temperature -1"):
                 runtime.generate([1], temperature=-1)
+
+
+def test_a_listener_that_fails_takes_no_answer(saved, tmp_path, caplog):
+    def fail(_):
+        raise OSError("nobody listens")
+
+    with opened(tmp_path / "store") as store:
+        ExpertStore(store).put(saved("qwen"))
+        with ExpertRuntime(store, "qwen", on_request=fail) as runtime:
+            assert len(runtime.generate(PROMPT, max_new_tokens=3, min_new_tokens=3).tokens) == 3
+    assert "nobody listens" in caplog.text
+
+
+def test_choices_are_found_where_configurations_have_them():
+    def model(config):
+        return types.SimpleNamespace(config=config)
+
+    assert _choices(model(hf.Qwen3VLMoeConfig(text_config={"num_experts_per_tok": 4}))) == 4
+    assert _choices(model(hf.Glm4vMoeConfig(text_config={"num_experts_per_tok": 8}))) == 8
+    assert _choices(model(hf.MixtralConfig(num_experts_per_tok=3))) == 3
+    assert _choices(model(hf.SwitchTransformersConfig())) == 1
+    with pytest.raises(ModelFilesError, match="num_experts_per_tok"):
+        _choices(model(hf.Qwen3Config()))
+
+
+def test_a_model_elsewhere_than_in_host_memory_is_refused():
+    with pytest.raises(OffloadError, match="on meta"):
+        _on_host(torch.nn.Linear(2, 2, device="meta"))
 
 
 KILLED = """

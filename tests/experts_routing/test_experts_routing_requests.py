@@ -42,6 +42,7 @@ def equal(one, other):
         (one.request, one.model, one.tokens, one.at) == (other.request, other.model, other.tokens, other.at)
         and one.matrix.dtype == other.matrix.dtype == np.int64
         and np.array_equal(one.matrix, other.matrix)
+        and one.by_layer() == other.by_layer()
     )
 
 
@@ -99,6 +100,21 @@ def test_tokens_that_a_layer_has_lost_are_noticed():
     assert not every_token_counted(lost).passed
     assert every_token_counted(lost).figures["layers_not_counted"] == 1
     assert not every_token_counted(replace(SMALL, matrix=np.array([[0, 0], [3, 0]]))).passed
+
+
+def test_what_capacity_dropped_and_two_stacks_are_counted_by_layer(log):
+    # Of 5 tokens, two choices each, the first layer dropped three; the second is of a decoder that got 2 tokens.
+    request = RequestActivations(
+        "two-stacks", "m", 5, np.array([[4, 3], [1, 3]]), AT, given=np.array([5, 2]), dropped=np.array([3, 0])
+    )
+    assert every_token_counted(request).passed
+    assert equal(RequestActivations.from_parts(request.to_parts()), request)
+    publish_request(log, request, source="tests")
+    assert equal(find_request(log, "two-stacks"), request)
+    assert not every_token_counted(replace(request, dropped=None)).passed
+    assert every_token_counted(replace(request, given=None)).figures["layers_not_counted"] == 1
+    with pytest.raises(RoutingError, match=r"given of request two-stacks is \[5\]; expected one count"):
+        replace(request, given=np.array([5]))
 
 
 @pytest.mark.parametrize(

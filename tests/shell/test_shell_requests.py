@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from aura.cli import app
 from aura.experts.routing.requests import RequestActivations, publish_request
 from aura_assets.partitions import requests
 from resources.events import Events
@@ -74,3 +77,24 @@ def test_a_request_whose_tokens_are_lost_is_not_published(graph, daemon) -> None
     assert daemon.tick() == ["lossy"]
     assert "request_activations" not in graph.published("lossy")
     assert daemon.tick() == [], "the next attempt waits"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["qwen", "aura", "switch"])
+def test_what_a_model_answers_on_the_command_line_is_kept(graph, daemon, tmp_path, monkeypatch, kind) -> None:
+    """Also where capacity drops some of it, and where an encoder and a decoder are given different tokens."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "experts_offload"))
+    from offload_models import save_with_letters
+
+    def aura(*arguments):
+        done = CliRunner().invoke(app, ["experts", *arguments], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+
+    aura("put", str(save_with_letters(kind, tmp_path / "letters")))
+    aura("run", "letters", "aaaaaaaa", "--tokens", "5", "--request", "real")
+
+    assert daemon.tick() == ["real"]
+    kept = graph.load("request_activations", "real")
+    assert isinstance(kept, RequestActivations)
+    assert (kept.request, kept.model) == ("real", "letters")
+    assert (kept.dropped > 0).any() == (kind != "qwen")

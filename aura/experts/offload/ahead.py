@@ -82,8 +82,8 @@ class Loader:
         """Start it.
 
         Args:
-            fetch: Brings one object up; called by the thread. A StoreError is logged: who needs the object reads it
-                where it is, and is told what is wrong there.
+            fetch: Brings one object up; called by the thread. A StoreError is logged, the first as a warning: who needs
+                the object reads it where it is, and is told what is wrong there.
         """
         self._fetch = fetch
         self._changed = threading.Condition()
@@ -91,6 +91,7 @@ class Loader:
         self._soon: deque[int] = deque()
         self._under_way: int | None = None
         self._stopped = False
+        self._warned = False
         self._thread = threading.Thread(target=self._run, name="aura-experts-loader", daemon=True)
         self._thread.start()
 
@@ -152,7 +153,9 @@ class Loader:
             try:
                 self._fetch(number)
             except StoreError as error:
-                logger.debug("object %d was not fetched: %s", number, error)
+                level = logging.DEBUG if self._warned else logging.WARNING
+                self._warned = True
+                logger.log(level, "object %d was not fetched ahead, nor are others perhaps: %s", number, error)
             except Exception:
                 # Whoever needs the object reads it where it is.
                 logger.exception("object %d was not fetched", number)

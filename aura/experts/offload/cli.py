@@ -5,7 +5,6 @@ Belongs here: options, tables and JSON. Does not: what is done (the rest of `aur
 
 from __future__ import annotations
 
-import json
 import socket
 from contextlib import closing
 from dataclasses import asdict
@@ -20,13 +19,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from aura.events.opening import open_event_log
+from aura.experts.offload.past import known_transitions, past_activations
 from aura.experts.offload.store import ExpertModel, ExpertStore
 from aura.experts.routing.requests import REQUEST, RequestActivations, publish_request
 from aura.settings import Settings, load_settings
+from aura.terminal import AsJson, AsJsonLines, completing, print_json, print_json_lines, working
+from aura.tiers.catalog import Catalog
 from aura.tiers.errors import StorageError
 from aura.tiers.opening import open_configured_store
 from aura.tiers.records import Tier
-from aura.tiers.store import TieredStore
+from aura.tiers.store import TieredStore, join_store
 
 if TYPE_CHECKING:
     from aura.experts.offload.figures import Generation
@@ -51,10 +53,20 @@ def _request(text: str) -> str:
 experts_app = typer.Typer(no_args_is_help=True, help="Mixture-of-experts models whose experts live in the tiers.")
 console = Console()
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of the text.")]
-AsJsonLines = Annotated[bool, typer.Option("--json", help="One JSON object per line instead of the table.")]
 ModeName = Literal["resident", "cold", "lru", "online", "planned"]
 MIB = 1 << 20
+COMPLETING_SECONDS = 1.0
+"""Longest wait of a shell that completes a name."""
+
+
+def _names() -> list[str]:
+    """Names of the models, if another process has the store open."""
+    settings = load_settings()
+    with join_store(settings.store_directory, timeout_seconds=COMPLETING_SECONDS) as store:
+        return [model.name for model in ExpertStore(store).models()]
+
+
+_complete = completing(_names)
 
 
 @experts_app.command("put")
@@ -71,10 +83,10 @@ def experts_put(
 
     Example: aura experts put ~/models/olmoe --name olmoe
     """
-    with open_configured_store(load_settings()) as store, console.status("Reading ...") as status:
-        model = ExpertStore(store).put(directory.expanduser(), name, tell=lambda text: status.update(escape(text)))
+    with working("Reading ...") as tell, open_configured_store(load_settings()) as store:
+        model = ExpertStore(store).put(directory.expanduser(), name, tell=tell)
     if as_json:
-        typer.echo(json.dumps(asdict(model)))
+        print_json(asdict(model))
         return
     console.print(
         f"{escape(model.name)}: {sum(model.experts)} experts of {model.layers} layers, {model.bytes / MIB:.1f} MiB. "
@@ -93,8 +105,7 @@ def experts_list(*, as_json: AsJsonLines = False) -> None:
         experts = ExpertStore(store)
         rows = [_row(experts, model) for model in experts.models()]
     if as_json:
-        for row in rows:
-            typer.echo(json.dumps(row))
+        print_json_lines(rows)
         return
     table = Table("model", "layers", "experts", "MiB", "tiers", "from")
     for row in rows:
@@ -112,7 +123,9 @@ def experts_list(*, as_json: AsJsonLines = False) -> None:
 
 @experts_app.command("run")
 def experts_run(
-    model: Annotated[str, typer.Argument(help="Name of a model in the store, see `aura experts list`.")],
+    model: Annotated[
+        str, typer.Argument(autocompletion=_complete, help="Name of a model in the store, see `aura experts list`.")
+    ],
     prompt: Annotated[str, typer.Argument(help="What it goes on from.")],
     *,
     mode: Annotated[
@@ -146,7 +159,8 @@ def experts_run(
 ) -> None:
     """Run a model within a budget for its experts, and say what it took.
 
-    The text is the same in every mode, bit for bit.
+    The text is the same in every mode, bit for bit. The CPU computes. The planned mode begins with what has been
+    published of the model's routing: its routing table and the activations of earlier requests.
 
     Examples:
         aura experts run olmoe "def quicksort(items):" --budget 2GiB
@@ -155,22 +169,36 @@ def experts_run(
     """
     settings = load_settings()
     with _opened(settings) as store:
-        ExpertStore(store).model(model)  # before torch is imported
-        from aura.experts.offload.runtime import ExpertRuntime
-        from aura.experts.offload.words import Words
+        described = ExpertStore(store).model(model)  # before torch is imported
+        with working("Opening ...") as tell:
+            from aura.experts.offload.runtime import ExpertRuntime
+            from aura.experts.offload.words import Words
 
-        with console.status("Opening ..."), ExpertRuntime(store, model, mode=mode, budget_bytes=budget) as runtime:
-            words = Words(Path(runtime.model.source))
-            answer = runtime.generate(words.tokens(prompt), max_new_tokens=tokens, temperature=temperature, seed=seed)
-            text = words.text(answer.tokens)
-            if request is not None:
-                _tell(settings, model, request, answer)
-            _print_run(runtime, answer, text, as_json=as_json)
+            planned, catalog = mode == "planned", Catalog(store)
+            with ExpertRuntime(
+                store,
+                model,
+                mode=mode,
+                budget_bytes=budget,
+                transitions=known_transitions(catalog, described) if planned else None,
+                past=past_activations(catalog, described) if planned else (),
+            ) as runtime:
+                words = Words(Path(runtime.model.source))
+                tell("Answering ...")
+                answer = runtime.generate(
+                    words.tokens(prompt), max_new_tokens=tokens, temperature=temperature, seed=seed
+                )
+                text = words.text(answer.tokens)
+        if request is not None:
+            _tell(settings, model, request, answer)
+        _print_run(runtime, answer, text, as_json=as_json)
 
 
 @experts_app.command("remove")
 def experts_remove(
-    model: Annotated[str, typer.Argument(help="Name of a model in the store.")], *, as_json: AsJson = False
+    model: Annotated[str, typer.Argument(autocompletion=_complete, help="Name of a model in the store.")],
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Remove the experts of a model from the store. Its directory stays as it is.
 
@@ -179,15 +207,22 @@ def experts_remove(
     with _opened(load_settings()) as store:
         removed = ExpertStore(store).remove(model)
     if as_json:
-        typer.echo(json.dumps({"name": model, "removed": removed}))
+        print_json({"name": model, "removed": removed})
         return
     console.print(f"{removed} experts of {escape(model)} are removed.")
 
 
 def _tell(settings: Settings, model: str, request: str, answer: Generation) -> None:
     """Tell the event log which experts a request used."""
-    tokens = answer.figures.prompt_tokens + answer.figures.new_tokens
-    used = RequestActivations(request, model, tokens, answer.activations, datetime.now(UTC))
+    used = RequestActivations(
+        request,
+        model,
+        int(answer.given.max()),
+        answer.activations,
+        datetime.now(UTC),
+        given=answer.given,
+        dropped=answer.dropped,
+    )
     with closing(open_event_log(settings)) as log:
         publish_request(log, used, source=socket.gethostname())
 
@@ -204,7 +239,7 @@ def _print_run(runtime: ExpertRuntime, answer: Generation, text: str, *, as_json
             "cycle_bytes": runtime.cycle_bytes,
             "experts_bytes": runtime.model.bytes,
         }
-        typer.echo(json.dumps(found))
+        print_json(found)
         return
     console.print(escape(text), soft_wrap=True)
     said = f"{figures.tokens_per_second:.1f} tokens a second, {figures.new_tokens} in {figures.seconds:.2f} s"

@@ -82,10 +82,15 @@ class Generation:
 
     Attributes:
         tokens: int64[n], the new tokens.
-        activations: int64[layers, E], tokens that used each expert.
+        activations: int64[layers, E], tokens that used each expert; without assignments that capacity dropped.
+        given: int64[layers], tokens that each layer was given: of an encoder those of the prompt, otherwise also the
+            new ones but the last, which nothing follows.
+        dropped: int64[layers], assignments that capacity dropped.
         figures: What it came to.
     """
 
     tokens: NDArray[np.int64]
     activations: NDArray[np.int64]
+    given: NDArray[np.int64]
+    dropped: NDArray[np.int64]
     figures: RunFigures

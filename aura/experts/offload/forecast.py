@@ -118,6 +118,7 @@ class RequestForecast:
         self._shares: deque[NDArray[np.float32]] = deque(maxlen=REQUESTS_KEPT)
         self._centers: NDArray[np.float32] | None = None
         self._labels: list[int] = []
+        self._past: list[NDArray[np.float32]] = []
         self._seen = 0
         self._learn_at = FEWEST_REQUESTS
 
@@ -139,13 +140,23 @@ class RequestForecast:
         if self._centers is not None and len(self._labels) == REQUESTS_KEPT:
             self._labels.pop(0)
         self._prompts.append(prompt.astype(np.float32))
-        self._shares.append((self._choices * activations / np.maximum(used, 1)).astype(np.float32))
+        self._shares.append(self._shares_of(activations))
         if self._centers is not None:
             self._labels.append(self.kind(prompt))
         self._seen += 1
         if self._seen >= self._learn_at:
             self._learn_at = 2 * self._seen
             self._learn()
+
+    def remember(self, activations: NDArray[np.int64]) -> None:
+        """A request of the past, of whose prompt nothing is known, int64[layers, E]: it tells of all kinds alike."""
+        if activations.any():
+            self._past.append(self._shares_of(activations))
+
+    def _shares_of(self, activations: NDArray[np.int64]) -> NDArray[np.float32]:
+        used = activations.sum(axis=1, keepdims=True)
+        found: NDArray[np.float32] = (self._choices * activations / np.maximum(used, 1)).astype(np.float32)
+        return found
 
     def kind(self, prompt: NDArray[np.float32]) -> int:
         """The number of the kind of a prompt, float32[d]."""
@@ -155,15 +166,15 @@ class RequestForecast:
 
     def expected(self, kind: int) -> Floats | None:
         """float64[layers, E], the share of a request's tokens that use each expert; None before the first request."""
-        if not self._shares:
+        if not (self._shares or self._past):
             return None
-        shares = np.stack(self._shares).astype(np.float64)
-        everyone: Floats = shares.mean(axis=0)
+        everyone: Floats = np.stack([*self._past, *self._shares]).mean(axis=0, dtype=np.float64)
         own = np.flatnonzero(np.array(self._labels) == kind)
         if not len(own):
             return everyone
         weight = len(own) / (len(own) + OWN_REQUESTS)
-        found: Floats = weight * shares[own].mean(axis=0) + (1 - weight) * everyone
+        of_kind = np.stack([self._shares[place] for place in own]).mean(axis=0, dtype=np.float64)
+        found: Floats = weight * of_kind + (1 - weight) * everyone
         return found
 
     def _learn(self) -> None:

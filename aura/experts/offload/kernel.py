@@ -31,7 +31,7 @@ class Source(Protocol):
     """Where a layer's experts come from."""
 
     def each(
-        self, hidden: torch.Tensor, experts: Sequence[int], tokens: Sequence[int]
+        self, hidden: torch.Tensor, experts: Sequence[int], tokens: Sequence[int], dropped: int
     ) -> Iterable[tuple[int, Weights]]:
         """The weights of these experts in whichever order they become available; each is used before the next.
 
@@ -39,6 +39,7 @@ class Source(Protocol):
             hidden: [T, d], what the layer is given.
             experts: Numbers of the experts, each once, in order.
             tokens: Number of tokens that each of them gets.
+            dropped: Assignments that capacity has dropped.
         """
         ...
 
@@ -65,11 +66,11 @@ def each_expert(
     make = hidden_states.new_empty if answered == tokens * ranks else hidden_states.new_zeros
     answers = make(tokens * ranks, hidden_states.shape[-1])
     source = getattr(module, "source", None)
-    weights = (
-        resident(module, experts)
-        if source is None
-        else cast("Source", source).each(hidden_states, experts, [len(rows[expert]) for expert in experts])
-    )
+    if source is None:
+        weights: Iterable[tuple[int, Weights]] = resident(module, experts)
+    else:
+        counts = [len(rows[expert]) for expert in experts]
+        weights = cast("Source", source).each(hidden_states, experts, counts, tokens * ranks - answered)
     for expert, own in weights:
         chosen = rows[expert]
         given = hidden_states if tokens == 1 else hidden_states[chosen // ranks]

@@ -18,10 +18,10 @@ import torch  # noqa: TID253 - only inference imports this module
 from numpy.typing import NDArray
 from torch import nn  # noqa: TID253
 from torch.nn import functional  # noqa: TID253
-from transformers import LogitsProcessor, LogitsProcessorList  # noqa: TID253
+from transformers import LogitsProcessor, LogitsProcessorList, SwitchTransformersConfig  # noqa: TID253
 
 from aura.experts.offload.checkpoint import fingerprint, open_complete, open_shell
-from aura.experts.offload.errors import ModelFilesError
+from aura.experts.offload.errors import ModelFilesError, OffloadError
 from aura.experts.offload.figures import Generation, Mode, RunFigures
 from aura.experts.offload.forecast import Floats, RequestForecast, TransitionForecast
 from aura.experts.offload.kernel import Weights, resident
@@ -45,10 +45,10 @@ class _Layer:
         self._module = module
 
     def each(
-        self, hidden: torch.Tensor, experts: Sequence[int], tokens: Sequence[int]
+        self, hidden: torch.Tensor, experts: Sequence[int], tokens: Sequence[int], dropped: int
     ) -> Iterable[tuple[int, Weights]]:
         """See `Source`."""
-        self._runtime.note(self._layer, experts, tokens)
+        self._runtime.note(self._layer, len(hidden), experts, tokens, dropped)
         residency = self._runtime.residency
         if residency is None:
             return resident(self._module, experts)
@@ -74,6 +74,9 @@ class _Follow(LogitsProcessor):
 class ExpertRuntime:
     """A language model whose experts come from the store at each use. One request at a time; a context manager.
 
+    All is computed by the CPU, also where there is a GPU: fast memory is L1 or L2, and an expert in the device tier
+    (L0) is read as a copy in host memory at each use.
+
     Attributes:
         model: What the store says of it.
         network: The network of `transformers`, its experts computed by our kernel.
@@ -89,6 +92,7 @@ class ExpertRuntime:
         mode: Mode | str = Mode.PLANNED,
         budget_bytes: int | None = None,
         transitions: Floats | None = None,
+        past: Iterable[NDArray[np.int64]] = (),
         on_request: Callable[[NDArray[np.int64]], None] = lambda _: None,
         seed: int = 0,
     ) -> None:
@@ -102,19 +106,21 @@ class ExpertRuntime:
                 the tier has.
             transitions: Counts that the transition forecast begins with, float64[layers - 1, E, E], such as those of a
                 routing table (`aura.experts.offload.forecast.transition_counts`).
-            on_request: Is given the activations of each request, int64[layers, E], when it is over.
+            past: Activations of earlier requests, int64[layers, E] each (`aura.experts.offload.past`).
+            on_request: Is given the activations of each request, int64[layers, E], when it is over. If it fails, that
+                is logged.
             seed: Of the kinds of prompts.
 
         Raises:
             UnknownModelError: The store has no such model.
             ModelFilesError: Its directory is gone or has changed.
-            OffloadError: The store has no fast tier.
+            OffloadError: The store has no fast tier, or the model is not in host memory.
         """
         self.mode = Mode(mode)
         self.model = ExpertStore(store).model(name)
         self._on_request = on_request
         directory = _unchanged(self.model)
-        self.network = (open_complete if self.mode is Mode.RESIDENT else open_shell)(directory)
+        self.network = _on_host((open_complete if self.mode is Mode.RESIDENT else open_shell)(directory))
         layers = expert_layers(self.network)
         choices = _choices(self.network)
         self.shelf = Shelf(store, self.model, budget_bytes)
@@ -122,7 +128,10 @@ class ExpertRuntime:
         self.cycle_bytes = choices * sum(per_layer)
         self.short_of_cycle = self._short()
         self._kinds = RequestForecast(choices, seed=seed)
+        for activations in past:
+            self._kinds.remember(activations)
         self._activations = np.zeros((self.model.layers, max(self.model.experts)), dtype=np.int64)
+        self._given, self._dropped = (np.zeros(self.model.layers, dtype=np.int64) for _ in range(2))
         self._layer = -1
         self._prefilled: float | None = None
         forecast = TransitionForecast(self.model.experts, choices, transitions)
@@ -177,10 +186,14 @@ class ExpertRuntime:
         tokens = answer[0, self._start(given) :].numpy()
         activations = self._activations.copy()
         self._kinds.note(vector, activations)
-        self._on_request(activations)
+        try:
+            self._on_request(activations)
+        except Exception:
+            # The answer is there, whatever becomes of who wants to know of it.
+            logger.exception("the activations of a request to %s could not be told", self.model.name)
         prefill = seconds if self._prefilled is None else self._prefilled - start
         found = RunFigures(self.mode, len(prompt), len(tokens), seconds, prefill, cpu, kind=kind)
-        return Generation(tokens, activations, self._counted(found))
+        return Generation(tokens, activations, self._given.copy(), self._dropped.copy(), self._counted(found))
 
     def close(self) -> None:
         """Release what is not the store's."""
@@ -195,16 +208,19 @@ class ExpertRuntime:
     ) -> None:
         self.close()
 
-    def note(self, layer: int, experts: Sequence[int], tokens: Sequence[int]) -> None:
+    def note(self, layer: int, given: int, experts: Sequence[int], tokens: Sequence[int], dropped: int) -> None:
         """Count what a layer uses. Called by the layers."""
         if layer <= self._layer and self._prefilled is None:  # the layers begin again: the first token is there
             self._prefilled = time.perf_counter()
         self._layer = layer
-        self._activations[layer, list(experts)] += np.asarray(tokens)
+        self._activations[layer, list(experts)] += np.asarray(tokens, dtype=np.int64)
+        self._given[layer] += given
+        self._dropped[layer] += dropped
 
     def _begin(self, vector: NDArray[np.float32]) -> int:
         """A request begins: what kind it is, and what follows from that."""
-        self._activations[:] = 0
+        for counts in (self._activations, self._given, self._dropped):
+            counts[:] = 0
         self._layer = -1
         self._prefilled = None
         self.shelf.traffic = Traffic(dict.fromkeys(Tier, 0))
@@ -304,9 +320,39 @@ def _unchanged(model: ExpertModel) -> Path:
 
 
 def _choices(network: nn.Module) -> int:
-    """Experts that a token uses in a layer."""
-    config = cast("Any", network).config
-    return int(getattr(config, "num_experts_per_tok", None) or getattr(config, "top_k", None) or 1)
+    """Experts that a token uses in a layer.
+
+    Raises:
+        ModelFilesError: The configuration does not say.
+    """
+    whole = cast("Any", network).config
+    text = whole.get_text_config(decoder=True)
+    if isinstance(whole, SwitchTransformersConfig):
+        return 1
+    for config in (text, whole):
+        for name in ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "top_k_experts", "top_k"):
+            found = getattr(config, name, None)
+            if isinstance(found, int) and found > 0:
+                return found
+    raise ModelFilesError(
+        f"the configuration of {type(network).__name__} does not say how many experts a token uses in a layer; give"
+        " config.json num_experts_per_tok"
+    )
+
+
+def _on_host(network: nn.Module) -> nn.Module:
+    """A network that can be computed here.
+
+    Raises:
+        OffloadError: Some of it is elsewhere than in host memory.
+    """
+    found = next((each for each in network.parameters() if each.device.type != "cpu"), None)
+    if found is not None:
+        raise OffloadError(
+            f"the model is on {found.device}; experts in the tiers are computed by the CPU alone: open it without a"
+            " device map and with torch's default device cpu"
+        )
+    return network
 
 
 def _gate(network: nn.Module, experts: str) -> Gate | None:

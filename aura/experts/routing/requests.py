@@ -9,6 +9,7 @@ Belongs here: counting a request, telling the event log, reading it back. Does n
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+BY_LAYER = ("given", "dropped")
+"""Counts of whole layers that a request may come with."""
 REQUEST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_:-]{0,99}")
 """Ids of requests; they become names of partitions and keys of the store."""
 
@@ -49,9 +52,15 @@ class RequestActivations:
     Attributes:
         request: Its id, see `REQUEST`.
         model: Name of the model that answered.
-        tokens: Tokens that went through the model, those of the prompt and those of the answer.
-        matrix: Assignments before capacity [layers, experts], int64, read-only; 0 beyond a layer's last expert.
+        tokens: Tokens that went through the model: those of the prompt and those of the answer, without the last one
+            where nothing follows it; where a model has two stacks, of the one that was given most.
+        matrix: Assignments to each expert [layers, experts], int64, read-only; 0 beyond a layer's last expert. Those
+            that capacity has dropped are in it only where `dropped` is None.
         at: When it was answered, UTC.
+        given: Tokens that each layer was given [layers], int64, read-only, which differ where a model has an encoder
+            and a decoder; None: `tokens`.
+        dropped: Assignments that each layer's capacity has dropped and the matrix lacks [layers], int64, read-only;
+            None: none.
 
     Raises:
         RoutingError: A value is impossible.
@@ -62,6 +71,8 @@ class RequestActivations:
     tokens: int
     matrix: np.ndarray
     at: datetime
+    given: np.ndarray | None = None
+    dropped: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not REQUEST.fullmatch(self.request):
@@ -77,9 +88,17 @@ class RequestActivations:
             )
         if self.tokens < 1 or self.at.tzinfo is None:
             raise RoutingError(f"request {self.request} has {self.tokens} tokens at {self.at}; give 1 or more, and UTC")
-        frozen = matrix.astype(np.int64)
-        frozen.flags.writeable = False
-        object.__setattr__(self, "matrix", frozen)
+        for name, counts in (("matrix", matrix), ("given", self.given), ("dropped", self.dropped)):
+            if counts is None:
+                continue
+            frozen = np.asarray(counts).astype(np.int64)
+            if len(frozen) != len(matrix) or (frozen < 0).any():
+                raise RoutingError(
+                    f"{name} of request {self.request} is {frozen.tolist()}; expected one count for each of "
+                    f"{len(matrix)} layers, none below 0"
+                )
+            frozen.flags.writeable = False
+            object.__setattr__(self, name, frozen)
         object.__setattr__(self, "at", self.at.astimezone(UTC))
 
     @classmethod
@@ -105,6 +124,7 @@ class RequestActivations:
         """One table, "activations", one row per layer and expert, with the rest in its metadata."""
         layers, experts = self.matrix.shape
         metadata = {"request": self.request, "model": self.model, "tokens": str(self.tokens), "at": self.at.isoformat()}
+        metadata |= {name: json.dumps(counts) for name, counts in self.by_layer().items()}
         table = pa.table(
             {
                 "layer": np.repeat(np.arange(layers, dtype=np.int32), experts),
@@ -130,9 +150,14 @@ class RequestActivations:
                 int(known["tokens"]),
                 table["tokens"].to_numpy().reshape(layers, -1),
                 datetime.fromisoformat(known["at"]),
+                **{name: np.array(json.loads(known[name]), np.int64) for name in BY_LAYER if name in known},
             )
         except (KeyError, ValueError) as error:
             raise RoutingError(f"the activations of a request cannot be read: {error!r}") from error
+
+    def by_layer(self) -> dict[str, list[int]]:
+        """The counts of whole layers that there are."""
+        return {name: counts.tolist() for name in BY_LAYER if (counts := getattr(self, name)) is not None}
 
 
 def publish_request(log: EventLog, activations: RequestActivations, *, source: str) -> Ack:
@@ -152,6 +177,7 @@ def publish_request(log: EventLog, activations: RequestActivations, *, source: s
         "tokens": activations.tokens,
         "at": activations.at.isoformat(),
         "activations": activations.matrix.tolist(),
+        **activations.by_layer(),
     }
     event = new_event(
         KIND, data, source=source, key=activations.request, id=f"{KIND}/{activations.request}", time=activations.at
@@ -196,16 +222,20 @@ def _from_event(data: Mapping[str, Any]) -> RequestActivations:
         tokens=data["tokens"],
         matrix=np.array(rows, np.int64),
         at=datetime.fromisoformat(data["at"]),
+        **{name: np.array(data[name], np.int64) for name in BY_LAYER if name in data},
     )
 
 
 def every_token_counted(activations: RequestActivations) -> CheckResult:
-    """Every layer has sent each token to the same whole number of experts."""
+    """Every layer has sent each token that it was given to the same whole number of experts, those dropped included."""
     sums = activations.matrix.sum(axis=1)
-    uneven = int((sums % activations.tokens != 0).sum() + (sums == 0).sum())
+    if activations.dropped is not None:
+        sums = sums + activations.dropped
+    given = np.full(len(sums), activations.tokens) if activations.given is None else activations.given
+    uneven = int(((sums == 0) | (given == 0) | (sums % np.maximum(given, 1) != 0)).sum())
     return CheckResult(
         passed=uneven == 0,
         figures={"layers_not_counted": float(uneven), "tokens": float(activations.tokens)},
-        description=f"{uneven} of {len(sums)} layers have no whole number of experts for each of {activations.tokens} "
-        "tokens",
+        description=f"{uneven} of {len(sums)} layers have no whole number of experts for each of the tokens that they "
+        f"were given, at most {int(given.max())}",
     )
