@@ -30,7 +30,7 @@ FACTOR, GOAL = 1.25, 0.4
 
 
 def figures(data: Path | None, runs: int) -> list[Figure]:
-    """Train one model for each run and compare: about four minutes of CPU time each."""
+    """Train one model for each run and compare: about five minutes of CPU time each."""
     del data
     if CONFIG.proves_nothing is not None:
         tell(f"capacity: {CONFIG.proves_nothing}")
