@@ -168,7 +168,7 @@ def _watchers() -> list[dg.SensorDefinition]:
     return [
         source_partitions(jobs.listing, sources),
         corpus_items(jobs.corpus, events.corpus_items.key, sources, events.requested_events),
-        memory_operations(jobs.placement, dg.AssetKey("tier_placement")),
+        memory_operations(jobs.placement, dg.AssetKey("tier_placement"), dg.AssetKey("tier_profile")),
         expert_requests(jobs.requests, answered, requests.requested_event),
         run_failures,
         waiting_writes,

@@ -94,6 +94,7 @@ def counted(log: EventLog, first: int, end: int) -> Mapping[str, int]:
 def memory_operations(
     target: dg.UnresolvedAssetJobDefinition,
     placement: dg.AssetKey,
+    profile: dg.AssetKey,
     *,
     policy: RetryPolicy = POLICY,
     clock: Callable[[], float] = time.time,
@@ -103,6 +104,7 @@ def memory_operations(
     Args:
         target: The job that makes the placement.
         placement: Its asset.
+        profile: The asset that it needs; nothing is asked for before it has been made.
         policy: How often it is tried, and how long it waits in between.
         clock: Seconds since 1970.
     """
@@ -116,6 +118,8 @@ def memory_operations(
         "than the present placement knew.",
     )
     def sensor(context: dg.SensorEvaluationContext, events: dg.ResourceParam[Events]) -> dg.RunRequest | dg.SkipReason:
+        if context.instance.get_latest_materialization_event(profile) is None:
+            return dg.SkipReason(f"{profile.to_user_string()} is not there yet: run the job tiers.")
         try:
             with events.open() as log:
                 place = log.identity(TOPIC)

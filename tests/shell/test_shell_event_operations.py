@@ -18,10 +18,13 @@ from resources.events import Events
 from sensors.memory_operations import MIN_ACCESSES, hear
 from sensors.run_failures import run_failures
 
+PROFILE = dg.AssetKey("tier_profile")
 BUDGETS = TierBudgets(process_bytes=1 << 20, arena_bytes=1 << 20)
 
 
-def look(graph, instance):
+def look(graph, instance, *, profiled=True):
+    if profiled and instance.get_latest_materialization_event(PROFILE) is None:
+        instance.report_runless_asset_event(dg.AssetMaterialization(PROFILE))
     definitions = graph.definitions()
     context = dg.build_sensor_context(
         instance=instance,
@@ -47,6 +50,15 @@ def place(graph, instance):
     heard = hear(instance, placement, Events(graph.settings))
     instance.report_runless_asset_event(dg.AssetMaterialization(placement, metadata=heard.metadata()))
     return heard
+
+
+def test_nothing_is_placed_before_the_tiers_have_been_measured(graph):
+    count(graph, {"a": 10 * MIN_ACCESSES})
+    with graph.instance() as instance:
+        evaluated = look(graph, instance, profiled=False)
+        assert evaluated.run_requests == []
+        assert "run the job tiers" in evaluated.skip_message
+        assert len(look(graph, instance).run_requests) == 1
 
 
 def test_too_few_accesses_move_nothing(graph):
