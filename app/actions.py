@@ -35,15 +35,15 @@ def confirm(question: str, act: Callable[[], str]) -> None:
     @st.dialog("Are you sure?")
     def ask() -> None:
         st.html(markup.note(question))
-        if st.button("Yes, do it", type="primary", disabled=st.session_state[DONE], on_click=_done):
-            try:
-                st.html(markup.outcome_panel("Done", act()))
-            except ERRORS as error:
-                st.html(markup.remedy("It was not done", str(error)))
+        if not st.button("Yes, do it", type="primary"):
+            return
+        if st.session_state[DONE]:
+            st.html(markup.note("That has been done. Close this, and ask again to do it once more."))
+            return
+        st.session_state[DONE] = True
+        try:
+            st.html(markup.outcome_panel("Done", act()))
+        except ERRORS as error:
+            st.html(markup.remedy("It was not done", str(error)))
 
     ask()
-
-
-def _done() -> None:
-    """Before the action: a second click finds the button out of use."""
-    st.session_state[DONE] = True

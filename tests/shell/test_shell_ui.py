@@ -35,7 +35,7 @@ CHROMIUM_ARGUMENTS = [
     "--disable-sync",
 ]
 STARTUP_SECONDS = 180
-RUN_SECONDS = 240
+RUN_SECONDS = 400
 
 
 def free_port() -> int:
