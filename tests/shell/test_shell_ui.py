@@ -22,7 +22,7 @@ from aura.corpus.registry import SourceRegistry
 from aura.tiers.catalog import Catalog
 from aura.tiers.opening import open_configured_store
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ARTEFACTS = PROJECT / "test-artifacts"
 CHROMIUM_ARGUMENTS = [
