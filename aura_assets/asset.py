@@ -77,6 +77,7 @@ def aura_asset(
             code_version=code_version,
             reusable=reusable,
             kept=kept,
+            partitioned=partitioned,
         )
 
         def compute(context: dg.AssetExecutionContext, **arguments: Any) -> Iterator[Any]:  # noqa: ANN401 - as the author's

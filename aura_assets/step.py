@@ -111,6 +111,7 @@ class Design:
     code_version: str
     reusable: bool
     kept: bool
+    partitioned: bool
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Step:
         self.instruments = surroundings.instruments
         self.lineage = surroundings.lineage
         # A run of a partition may hold steps of assets that have none.
-        self.partition = context.partition_key if context.assets_def.partitions_def else None
+        self.partition = context.partition_key if design.partitioned else None
         self.title = design.name if self.partition is None else f"{design.name}[{self.partition}]"
         self.catalog = Catalog(surroundings.store)
 

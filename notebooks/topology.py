@@ -93,7 +93,12 @@ items
 # mean lies within it with 95 % confidence.
 
 # %%
-Image(landscape_band(aura.load("averaged_landscapes", source)))
+try:
+    picture = Image(landscape_band(aura.load("averaged_landscapes", source)))
+except ValueNotPublishedError:
+    print("This source has too few items for subsamples.")
+    picture = None
+picture
 
 # %% [markdown]
 # ## Has it changed?

@@ -21,7 +21,7 @@ from aura.overview.rendered import every_cell_ran, render
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 TOUR = NOTEBOOKS / "tour.ipynb"
-PICTURES = {"tour": 14, "topology": 5, "routing": 4, "placement": 5, "costs": 2}
+PICTURES = {"tour": 14, "topology": 4, "routing": 4, "placement": 5, "costs": 2}
 """Pictures that each draws on the small home."""
 
 every_notebook = pytest.mark.parametrize("name", PICTURES)
