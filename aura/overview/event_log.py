@@ -102,9 +102,19 @@ class EventView:
             found += [*map(_record, batch.records), *map(_poison, batch.poison)]
         return sorted(found, key=lambda each: (each.time, each.offset), reverse=True)[:count]
 
+    def close(self) -> None:
+        """Hang up; the next look opens the log again."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def exists(self) -> bool:
+        """Whether there is a log to look into: a broker that is configured, or the file that the first event makes."""
+        return self._settings.events.kafka is not None or self._settings.event_log_file.is_file()
+
     def _opened(self) -> EventLog:
         settings = self._settings
-        if settings.events.kafka is None and not settings.event_log_file.is_file():
+        if not self.exists():
             raise LogUnavailableError(
                 f"There is no event log in {settings.home} yet. The first event makes it: run `make up`, or "
                 "`aura events publish`."

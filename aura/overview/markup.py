@@ -89,14 +89,15 @@ def _tier_card(figures: TierFigures) -> str:
     share = 0.0 if not state.capacity_bytes else state.used_bytes / state.capacity_bytes
     capacity = "of the disk" if state.capacity_bytes is None else f"of {units.size(state.capacity_bytes)}"
     bar = _NO_BAR if state.capacity_bytes is None else _BAR.format(share)
-    recent = f"last {figures.recent_seconds:.0f} s"
     facts = [
         ("objects", f"{state.objects:,}"),
         ("gets since opened", f"{state.gets:,}"),
-        (f"gets, {recent}", f"{figures.recent_gets:,}"),
         ("mean get since opened", _latency(state.get_seconds, state.gets)),
-        (f"mean get, {recent}", _latency(figures.recent_get_seconds, figures.recent_gets)),
     ]
+    if figures.recent_seconds > 0:
+        recent = f"last {figures.recent_seconds:.0f} s"
+        facts.insert(2, (f"gets, {recent}", f"{figures.recent_gets:,}"))
+        facts.append((f"mean get, {recent}", _latency(figures.recent_get_seconds, figures.recent_gets)))
     return (
         f'<section class="au-card" data-tier="{state.tier}"><h4><b class="au-{state.tier}">{state.tier}</b>'
         f" {escape(state.tier.label)}</h4>"
