@@ -5,9 +5,12 @@ Belongs here: formatting of single figures. Does not: HTML (`markup`).
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
 
 from aura.measure.history import MaterializationCost
+
+_BINARY = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def age(moment: datetime, now: datetime) -> str:
@@ -29,11 +32,10 @@ def span(length: timedelta) -> str:
 
 def size(count: float) -> str:
     """Bytes in binary units, three significant digits."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(count) < 1024 or unit == "GiB":
-            return f"{count:.0f} B" if unit == "B" else f"{significant(count)} {unit}"
-        count /= 1024
-    raise AssertionError
+    if round(abs(count)) < 1024:
+        return f"{count:.0f} B"
+    power = next((power for power in range(1, len(_BINARY)) if round(abs(count) / 1024**power) < 1024), len(_BINARY))
+    return f"{significant(count / 1024**power)} {_BINARY[power - 1]}"
 
 
 def seconds(value: float) -> str:
@@ -47,9 +49,12 @@ def joules(value: float) -> str:
 
 
 def significant(value: float) -> str:
-    """Three significant digits, never an exponent, thousands separated."""
-    digits = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
-    return f"{value:,.{digits}f}"
+    """Three significant digits, all digits before the point, never an exponent, thousands separated; zero is "0"."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.0f}"
+    # The exponent after rounding: 9.996 is 10.0.
+    exponent = int(f"{value:.2e}".partition("e")[2])
+    return f"{value:,.{max(0, 2 - exponent)}f}"
 
 
 def energy(cost: MaterializationCost) -> str:

@@ -72,7 +72,7 @@ def test_top_prints_the_state_once_where_there_is_no_terminal(used):
     assert re.search(r"processor +\d+\.\d % of \d+ cores", printed)
     assert re.search(r"L3 RocksDB .*of the disk", printed)
     assert re.search(r"corpus\.items +1 ", printed)
-    assert re.search(r"embedding_loops +notes +fresh +\d min ago +1\.50 s +0\.50 s +12\.5 J modelled", printed)
+    assert re.search(r"embedding_loops +notes +fresh +\d min ago +1\.50 s +0\.500 s +12\.5 J modelled", printed)
 
 
 def test_top_says_the_same_as_json(used):
