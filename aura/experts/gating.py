@@ -91,19 +91,15 @@ def queue_positions(choices: torch.Tensor, experts: int, priority: torch.Tensor 
         Places from 0 [T, k], int64.
     """
     tokens, ranks = choices.shape
-    ranked = choices if priority is None else choices[torch.argsort(priority, descending=True, stable=True)]
-    line = ranked.T.reshape(-1)
+    order = None if priority is None else torch.argsort(priority, descending=True, stable=True)
+    line = (choices if order is None else choices[order]).T.reshape(-1)
     grouped = torch.argsort(line, stable=True)
     load = torch.bincount(line, minlength=experts)
     first = load.cumsum(0) - load
     position = torch.empty_like(line)
     position[grouped] = torch.arange(line.shape[0], device=line.device) - first[line[grouped]]
     in_line = position.view(ranks, tokens).T
-    if priority is None:
-        return in_line
-    return torch.empty_like(choices).index_copy_(
-        0, torch.argsort(priority, descending=True, stable=True), in_line.contiguous()
-    )
+    return in_line if order is None else torch.empty_like(choices).index_copy_(0, order, in_line.contiguous())
 
 
 class ExpertGate(nn.Module):
@@ -200,12 +196,12 @@ class ExpertGate(nn.Module):
 
         `present` [T], bool, is False for padding; the capacity is that of the other tokens.
         """
+        tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
         if self.training and self.jitter > 0:
             tokens = tokens * torch.empty_like(tokens).uniform_(1 - self.jitter, 1 + self.jitter)
-        precision = torch.promote_types(tokens.dtype, torch.float32)
         with torch.autocast(tokens.device.type, enabled=False):
             # By columns, because a softmax over few experts is quick only across tokens.
-            columns = self.weight.to(precision) @ tokens.to(precision).T
+            columns = self.weight.to(tokens.dtype) @ tokens.T
             logits, probabilities = columns.T, torch.softmax(columns, dim=0).T
         weights, choices = self._choose(probabilities)
         if self.normalise:

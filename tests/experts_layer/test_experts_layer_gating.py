@@ -122,6 +122,15 @@ def test_jitter_stays_within_its_bounds():
     assert 1.09 < noise.max() <= 1.1
 
 
+def test_jitter_is_as_fine_in_half_precision():
+    gate = ExpertGate(1, 2, 1, jitter=0.01).to(torch.bfloat16).train()
+    torch.nn.init.ones_(gate.weight)
+    noise = gate(torch.ones(1000, 1, dtype=torch.bfloat16))[0]
+    assert noise.min() >= 0.99
+    assert noise.max() <= 1.01
+    assert len(noise.unique()) > 900
+
+
 def test_the_router_computes_in_float32_also_under_autocast():
     torch.manual_seed(0)
     gate = ExpertGate(16, 4, 2).to(torch.bfloat16)
