@@ -138,7 +138,7 @@ class Rows:
             together: The most rows of a group of more than one expert.
         """
         ranks = index.shape[1]
-        chosen = index.numpy().reshape(-1)
+        chosen = np.minimum(index.numpy().reshape(-1), experts)
         # numpy sorts 16-bit integers by radix.
         order = np.argsort(chosen.astype(np.uint16) if experts < 2**16 else chosen, kind="stable")
         load = np.bincount(chosen, minlength=experts)[:experts]

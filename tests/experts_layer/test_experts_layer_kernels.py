@@ -241,8 +241,9 @@ def test_the_switch_layer_runs_in_the_functions_of_transformers_too(capacity_fac
         torch.testing.assert_close(theirs, grads)
 
 
-def test_rows_lie_by_expert_then_by_token():
-    rows = Rows.of(torch.tensor([[2, 0], [0, 3], [2, 3]]), 3, multiple=1, together=0)
+@pytest.mark.parametrize("nowhere", [3, 2**16 + 1, 2**62])
+def test_rows_lie_by_expert_then_by_token(nowhere):
+    rows = Rows.of(torch.tensor([[2, 0], [0, nowhere], [2, 3]]), 3, multiple=1, together=0)
     assert rows.groups == (Group(0, 1, 2), Group(2, 3, 2))
     assert rows.tokens.tolist() == [0, 1, 0, 2]
     assert rows.position.tolist() == [[2, 0], [1, 4], [3, 4]]
