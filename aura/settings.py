@@ -230,7 +230,7 @@ def _where(location: tuple[int | str, ...]) -> str:
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    known = {variable_of(name) for name, _ in fields_of(Settings)} | {"AURA_CONFIG"}
+    known = {variable_of(name) for name, _ in fields_of(Settings)} | {"AURA_CONFIG", "AURA_NOTEBOOK_SOURCE"}
     return (name for name in environ if name.startswith("AURA_") and name not in known)
 
 

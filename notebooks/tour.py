@@ -3,9 +3,12 @@
 #
 # Everything below is read from the tiered store and from the cost records of this home; nothing is computed again but
 # what a cell shows. It runs on any home where the jobs `corpus` and `tiers` have run (`make demo`), and draws the
-# source with the most texts. Choose another home with the environment variable `AURA_HOME`.
+# source with the most texts. The environment variables `AURA_HOME` and `AURA_NOTEBOOK_SOURCE` name another home and
+# another source.
 
 # %%
+import os
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -19,7 +22,7 @@ assets = aura.published().to_pandas()
 texts = assets[assets["name"] == "text_embeddings"].sort_values("rows")
 if texts.empty:
     raise LookupError(f"{settings.home} holds no text_embeddings: run `make demo`, or name another home in AURA_HOME")
-source = texts["partition"].iloc[-1]
+source = os.environ.get("AURA_NOTEBOOK_SOURCE") or texts["partition"].iloc[-1]
 print(f"home {settings.home}, source {source!r}")
 assets
 

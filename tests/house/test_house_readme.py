@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md")), PROJECT / "benchmarks" / "README.md"]
+DOCUMENTS = [
+    *(PROJECT / folder / "README.md" for folder in ("", "benchmarks", "notebooks")),
+    *sorted((PROJECT / "docs").rglob("*.md")),
+]
 TARGETS = re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from aura.settings import SettingsError, find_home, load_settings
 from aura.settings_listing import describe
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +55,14 @@ def test_an_unknown_variable_is_refused(monkeypatch, variable):
     monkeypatch.setenv(variable, "1")
     with pytest.raises(SettingsError, match="EXP"):
         load_settings()
+
+
+def test_what_notebooks_read_of_the_environment_is_no_unknown_variable(monkeypatch):
+    read = set().union(*(re.findall(r"AURA_\w+", path.read_text(encoding="utf-8")) for path in NOTEBOOKS.glob("*.py")))
+    assert "AURA_NOTEBOOK_SOURCE" in read
+    for variable in read - {"AURA_HOME"}:
+        monkeypatch.setenv(variable, "notes")
+    load_settings()
 
 
 def test_an_unknown_name_in_the_file_is_refused(tmp_path):
