@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from aura.measure.energy import EnergySource
 from aura.measure.history import MaterializationCost
-from aura.overview.assets import outcome
+from aura.overview.costs import outcome
 from aura.overview.machine import Load
 from aura.overview.stored import TierRates
 

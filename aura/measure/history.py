@@ -5,6 +5,7 @@ Belongs here: typed reading of the runs that `aura.measure.mlflow_recorder` writ
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -99,6 +100,21 @@ class CostHistory:
             newest.setdefault((cost.asset, cost.partition), cost)
         return list(newest.values())
 
+    def ended_since(self, moment: datetime | None = None) -> Iterator[MaterializationCost]:
+        """The materializations that ended at this time or later (None: all), read page by page while they are taken.
+
+        Args:
+            moment: With its time zone.
+
+        Yields:
+            The last that started first. One that is recorded while a page is read may come twice.
+
+        Raises:
+            CostHistoryError: If the store cannot be read.
+        """
+        condition = "" if moment is None else f" AND attributes.end_time >= {int(moment.timestamp() * 1000)}"
+        return self._read(condition)
+
     def assets(self) -> list[str]:
         """Every asset that has a run, sorted; one query for each.
 
@@ -126,9 +142,9 @@ class CostHistory:
         """
         if "'" in asset:
             raise ValueError(f"an asset's name holds no quotes, got {asset!r}")
-        return list(self._read(f" and tags.`aura.asset` = '{asset}'", max_runs=max_runs))[::-1]
+        return list(self._read(f" AND tags.`aura.asset` = '{asset}'", max_runs=max_runs))[::-1]
 
-    def _read(self, condition: str, *, max_runs: int) -> Iterator[MaterializationCost]:
+    def _read(self, condition: str, *, max_runs: int | None = None) -> Iterator[MaterializationCost]:
         if self._database is not None and not self._database.exists():
             return
         try:
@@ -142,13 +158,13 @@ class CostHistory:
                 "(`make up`), or set the tracking address to the store that the materializations write to"
             ) from error
 
-    def _runs(self, condition: str, *, max_runs: int) -> Iterator[Run]:
+    def _runs(self, condition: str, *, max_runs: int | None) -> Iterator[Run]:
         client = connect(self._tracking_uri)
         experiment = client.get_experiment_by_name(self._experiment)
         if experiment is None:
             return
         token: str | None = None
-        remaining = max_runs
+        remaining = sys.maxsize if max_runs is None else max_runs
         while remaining > 0:
             page = client.search_runs(
                 [experiment.experiment_id],

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from aura.measure.history import MaterializationCost
-from aura.overview.costs import CostBook
+from aura.overview.costs import CostBook, Standing, ended_at, outcome, succeeded
 from aura.overview.stored import StoredValue
 
 FRESH_FOR = timedelta(days=1)
@@ -19,8 +19,6 @@ FRESH_FOR = timedelta(days=1)
 
 _GROUPS = ("corpus", "embeddings", "joint", "search", "topology", "drift", "experts", "language", "tiers")
 _CHECK = "check_"
-_CHANGES = ("added", "changed", "removed")
-"""Figures of a listing; all zero where it found what was there before."""
 
 
 class Freshness(StrEnum):
@@ -87,69 +85,50 @@ def asset_rows(book: CostBook, stored: Sequence[StoredValue], partitions: Sequen
         By partition, those without one last; then along the graph.
     """
     published = {(value.name, value.partition): value for value in stored}
-    runs: dict[tuple[str, str | None], list[MaterializationCost]] = {}
-    for run in book.runs:
-        runs.setdefault((run.asset, run.partition), []).append(run)
-    known = {*published, *runs}
-    partitioned = {asset for asset, partition in known if partition is not None}
+    standings = book.standings
+    partitioned = {asset for asset, partition in (*published, *standings) if partition is not None}
     wanted = {
         *published,
-        *((asset, partition) for asset, partition in runs if partition is None),
+        *((asset, partition) for asset, partition in standings if partition is None),
         *((asset, partition) for asset in partitioned for partition in partitions),
     }
-    listings = {partition: found for (_, partition), found in runs.items() if found[-1].group == "corpus"}
-    rows = [_row(key, runs.get(key, []), published.get(key), listings.get(key[1], [])) for key in wanted]
-    groups = {run.asset: run.group for run in book.runs}
+    listings = {partition: found for (_, partition), found in standings.items() if found.last.group == "corpus"}
+    rows = [_row(key, standings.get(key), published.get(key), listings.get(key[1])) for key in wanted]
+    groups = {asset: found.last.group for (asset, _), found in standings.items()}
     return sorted(rows, key=lambda row: _order(row, groups.get(row.asset, "")))
 
 
 def _row(
-    key: tuple[str, str | None],
-    runs: Sequence[MaterializationCost],
-    stored: StoredValue | None,
-    listings: Sequence[MaterializationCost],
+    key: tuple[str, str | None], standing: Standing | None, stored: StoredValue | None, listing: Standing | None
 ) -> AssetRow:
+    asset, partition = key
+    if standing is None:
+        return AssetRow(asset, partition, "", None, None, None, None, None, {}, stored)
+    last = standing.last
     # What was skipped last has been taken back: whatever succeeded before is not there any more.
-    skipped = bool(runs) and outcome(runs[-1]) == "skipped"
-    succeeded = [] if skipped else [run for run in runs if _succeeded(run)]
-    made = [run for run in succeeded if not run.reused]
-    computed = made[-1] if made else succeeded[-1] if succeeded else None
-    last = succeeded[-1] if succeeded else None
+    there = None if outcome(last) == "skipped" else standing.succeeded
+    computed = None if there is None else standing.computed or there
     return AssetRow(
-        asset=key[0],
-        partition=key[1],
-        group=runs[-1].group if runs else "",
-        succeeded_at=None if last is None else ended_at(last),
-        current_at=None if last is None else _current_at(ended_at(last), [run for run in listings if _succeeded(run)]),
+        asset=asset,
+        partition=partition,
+        group=last.group,
+        succeeded_at=None if there is None else ended_at(there),
+        current_at=None if there is None else _current_at(ended_at(there), listing),
         computed=computed,
-        reuse=None if last is computed else last,
-        setback=outcome(runs[-1]) if runs and not _succeeded(runs[-1]) else None,
+        reuse=None if there is computed else there,
+        setback=None if succeeded(last) else outcome(last),
         checks={} if computed is None else _checks(computed),
         stored=stored,
     )
 
 
-def _current_at(made: datetime, listings: Sequence[MaterializationCost]) -> datetime:
+def _current_at(made: datetime, listing: Standing | None) -> datetime:
     """When a value was last known to be what its source gives, from when it was made and how the source was listed."""
-    changes = [run for run in listings if any(run.figures.get(name, 0) for name in _CHANGES)]
-    if not listings or (changes and made < ended_at(changes[-1])):
+    if listing is None or listing.succeeded is None:
         return made
-    return max(made, ended_at(listings[-1]))
-
-
-def ended_at(run: MaterializationCost) -> datetime:
-    """When a materialization ended, in UTC."""
-    return run.started_at + timedelta(seconds=run.wall_seconds)
-
-
-def outcome(run: MaterializationCost) -> str:
-    """In a word: made, reused, refused by a check, skipped, or failed."""
-    return run.tags.get("outcome", "made" if run.succeeded else "failed")
-
-
-def _succeeded(run: MaterializationCost) -> bool:
-    """A step that a blocking check refused, or that had nothing to make, ended well but materialized nothing."""
-    return run.succeeded and outcome(run) not in {"refused", "skipped"}
+    if listing.changed is not None and made < ended_at(listing.changed):
+        return made
+    return max(made, ended_at(listing.succeeded))
 
 
 def _checks(run: MaterializationCost) -> Mapping[str, bool]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aura.measure.history import MaterializationCost
-from aura.overview.assets import AssetRow, outcome
-from aura.overview.costs import CostBook
+from aura.overview.assets import AssetRow
+from aura.overview.costs import CostBook, outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 from aura.measure.history import MaterializationCost
 from aura.overview import units
-from aura.overview.assets import FRESH_FOR, AssetRow, Freshness, ended_at, outcome
+from aura.overview.assets import FRESH_FOR, AssetRow, Freshness
+from aura.overview.costs import ended_at, outcome
 from aura.overview.event_log import TailRecord, TopicFigures
 from aura.overview.machine import Load
 from aura.overview.stored import StoredValue, TierFigures

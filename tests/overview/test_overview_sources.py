@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
 
-from aura.measure.cost import Cost
-from aura.measure.energy import unavailable
-from aura.measure.history import CostHistoryError
-from aura.measure.mlflow_recorder import MlflowRecorder
-from aura.measure.recorder import Record
-from aura.overview.costs import CostView
 from aura.overview.readings import Reader
 from aura.overview.stored import RECENT_SECONDS, StoreView
 from aura.tiers.budgets import TierBudgets
@@ -131,35 +124,3 @@ def test_recent_gets_are_those_of_the_last_minute_and_of_this_owner(tmp_path):
         owner.get("k")
         assert recent() == (0, 0)
         assert view.tiers()[-1].state.gets == 1
-
-
-def record(asset, wall_seconds):
-    cost = Cost(
-        started_at=datetime(2026, 11, 20, tzinfo=UTC),
-        wall_seconds=wall_seconds,
-        cpu_seconds=1.0,
-        peak_memory_bytes=1 << 20,
-        peak_memory_method="VmHWM",
-        energy=unavailable("no counter here"),
-    )
-    return Record(subject=asset, partition=None, run_id="r", group="g", code_version="1", cost=cost)
-
-
-def test_costs_are_read_again_only_after_somebody_recorded_one(tmp_path):
-    address = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    view = CostView(address, "aura")
-    assert view.book().series == {}
-    assert not (tmp_path / "mlflow.db").exists()
-    recorder = MlflowRecorder(address)
-    recorder.record(record("a", 1.0))
-    first = view.book()
-    assert [run.wall_seconds for run in first.series["a"]] == [1.0]
-    assert view.book() is first
-    recorder.record(record("b", 2.0))
-    assert {run.wall_seconds for run in view.book().runs} == {1.0, 2.0}
-
-
-def test_a_file_that_is_no_database_is_named_with_the_remedy(tmp_path):
-    (tmp_path / "mlflow.db").write_text("no database " * 100)
-    with pytest.raises(CostHistoryError, match="AURA_MEASURE__MLFLOW_URI"):
-        CostView(f"sqlite:///{tmp_path / 'mlflow.db'}", "aura").book()
