@@ -52,7 +52,6 @@ def test_a_new_file_does_not_move_the_others(text_directory, tmp_path):
     before, after = read_text(str(text_directory)), read_text(str(copied))
     assert {d.digest for d in documents(before)} < {d.digest for d in documents(after)}
     moved = {d.digest for d in before.held_out["cities"]} ^ {d.digest for d in after.held_out["cities"]}
-    assert len(moved - {d.digest for d in documents(after)} - {d.digest for d in documents(before)}) == 0
     assert len(moved) <= 2
 
 

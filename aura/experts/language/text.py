@@ -7,6 +7,7 @@ tokens (`aura.experts.language.tokens`).
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
@@ -117,14 +118,13 @@ def read_text(
     held_out: dict[str, tuple[Document, ...]] = {}
     left_out: dict[str, str] = {}
     for domain in sorted(files):
-        documents = _taken(_documents(domain, files[domain], seen), domain_bytes)
-        size = sum(document.size for document in documents)
-        if len(documents) < MIN_DOCUMENTS or (source == INSTALLED and size < least):
-            left_out[domain] = f"{len(documents)} documents with {size} bytes are too little"
+        taken = _taken(_candidates(files[domain], seen), domain_bytes)
+        size = sum(each.size for each in taken)
+        if len(taken) < MIN_DOCUMENTS or (source == INSTALLED and size < least):
+            left_out[domain] = f"{len(taken)} documents with {size} bytes are too little"
             continue
-        mask = held_out_mask(
-            [document.digest for document in documents], np.zeros(len(documents), np.int64), held_out_share
-        )
+        documents = [Document(domain, each.digest, _text(each.path)) for each in taken]
+        mask = held_out_mask([each.digest for each in taken], np.zeros(len(taken), np.int64), held_out_share)
         training[domain] = tuple(d for d, out in zip(documents, mask, strict=True) if not out)
         held_out[domain] = tuple(d for d, out in zip(documents, mask, strict=True) if out)
     if not training:
@@ -166,40 +166,52 @@ def directory_files(root: Path) -> dict[str, list[Path]]:
 
 def _below(roots: Iterable[Path], suffixes: set[str] | None) -> list[Path]:
     """Regular files below these directories, sorted; links and directories of tests are passed over."""
-    return [
-        path
-        for root in roots
-        for path in sorted(root.rglob("*"))
-        if (suffixes is None or path.suffix in suffixes)
-        and _PASSED_OVER.isdisjoint(path.relative_to(root).parts)
-        and not path.is_symlink()
-        and path.is_file()
-    ]
+    found: list[Path] = []
+    for root in roots:
+        below: list[Path] = []
+        for directory, directories, names in os.walk(root):
+            directories[:] = [name for name in directories if name not in _PASSED_OVER]
+            below += [Path(directory, name) for name in names if suffixes is None or Path(name).suffix in suffixes]
+        found += [path for path in sorted(below) if not path.is_symlink() and path.is_file()]
+    return found
 
 
-def _documents(domain: str, files: Iterable[Path], seen: set[str]) -> Iterator[Document]:
+@dataclass(frozen=True)
+class _Candidate:
+    """A file that may become a document; its text is read again then, so that not all are held at once."""
+
+    path: Path
+    digest: str
+    size: int
+
+
+def _candidates(files: Iterable[Path], seen: set[str]) -> Iterator[_Candidate]:
     """The files that are UTF-8 text, of some length, and not `seen`; adds their digests to `seen`."""
     for path in files:
         if not 0 < path.stat().st_size <= DOCUMENT_BYTES:
             continue
         try:
-            text = path.read_bytes().decode().replace("\r\n", "\n")
+            text = _text(path)
         except UnicodeDecodeError:
             continue
         digest = content_id(_SPACE.sub(" ", text).strip().encode())
         if digest in seen or not text.strip() or "\0" in text:
             continue
         seen.add(digest)
-        yield Document(domain, digest, text)
+        yield _Candidate(path, digest, len(text.encode()))
 
 
-def _taken(documents: Iterable[Document], size: int) -> list[Document]:
-    """The documents in order of their digest, but for those that would exceed the size."""
-    taken: list[Document] = []
-    for document in sorted(documents, key=lambda document: document.digest):
-        if document.size <= size:
-            size -= document.size
-            taken.append(document)
+def _text(path: Path) -> str:
+    return path.read_bytes().decode().replace("\r\n", "\n")
+
+
+def _taken(candidates: Iterable[_Candidate], size: int) -> list[_Candidate]:
+    """The candidates in order of their digest, but for those that would exceed the size."""
+    taken: list[_Candidate] = []
+    for candidate in sorted(candidates, key=lambda candidate: candidate.digest):
+        if candidate.size <= size:
+            size -= candidate.size
+            taken.append(candidate)
     return taken
 
 
