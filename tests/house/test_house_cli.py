@@ -5,25 +5,40 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from aura.cli import main
+
 AURA = Path(sys.executable).parent / "aura"
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What a command said, and the code that it ended with."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture
-def aura(tmp_path):
+def aura(tmp_path, monkeypatch, capsys):
+    """The command line in an empty directory, without settings of the environment."""
+    for name in [name for name in os.environ if name.startswith("AURA_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
     def run(*arguments, **environment):
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AURA_")}
-        return subprocess.run(
-            [AURA, *arguments],
-            cwd=tmp_path,
-            env={**inherited, "COLUMNS": "80", **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["aura", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return Ended(ended.value.code, said.out, said.err)
 
     return run
 
@@ -36,9 +51,18 @@ def test_the_first_help_says_what_it_is_and_how_to_begin(aura):
     assert aura("--version").stdout.strip() == "0.1.0"
 
 
-def test_every_name_of_a_setting_is_whole_on_a_narrow_terminal_and_in_a_pipe(aura):
+def test_every_name_of_a_setting_is_whole_on_a_narrow_terminal_and_in_a_pipe(tmp_path):
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AURA_")}
     for arguments in (("settings",), ("settings", "--names")):
-        said = aura(*arguments).stdout
+        said = subprocess.run(
+            [AURA, *arguments],
+            cwd=tmp_path,
+            env={**inherited, "COLUMNS": "80"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        ).stdout
         assert "embeddings.hub_timeout_seconds" in said
         assert "measure.otlp_token" in said
 
