@@ -5,10 +5,12 @@ Belongs here: reading the log without changing it, or making one where there is 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from aura.events.errors import LogUnavailableError
 from aura.events.event import Poison, Record
@@ -23,6 +25,8 @@ GROUPS = ("sensor corpus_items", *(each.group for each in PROJECTIONS.values()))
 
 ALERTS, DRIFT = "alerts", "drift"
 """Topics that somebody should look at."""
+
+_File: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,13 @@ class TailRecord:
 
 
 class EventView:
-    """Looks into one event log."""
+    """Looks into one event log. Thread-safe: one look at a time."""
 
     def __init__(self, settings: Settings) -> None:
         """Nothing is opened yet."""
         self._settings = settings
-        self._log: EventLog | None = None
+        self._lock = threading.Lock()
+        self._opened: tuple[EventLog, _File | None] | None = None
 
     def topics(self) -> tuple[TopicFigures, ...]:
         """Every topic but those of dead letters, in the order of the registry.
@@ -85,8 +90,9 @@ class EventView:
         Raises:
             EventError: The log does not answer, or there is none yet; the message has the remedy.
         """
-        log = self._opened()
-        return tuple(self._figures(log, topic.name) for topic in log.registry.all() if not topic.name.endswith(DEAD))
+        with self._lock:
+            log = self._log()
+            return tuple(_figures(log, topic.name) for topic in log.registry.all() if not topic.name.endswith(DEAD))
 
     def tail(self, topic: str, count: int) -> list[TailRecord]:
         """The latest records of a topic, the newest first.
@@ -94,50 +100,72 @@ class EventView:
         Raises:
             EventError: As in `topics`.
         """
-        log = self._opened()
-        found: list[TailRecord] = []
-        begins = log.begin_offsets(topic)
-        for partition, end in log.end_offsets(topic).items():
-            batch = log.read(topic, partition, max(begins[partition], end - count), end, limit=count)
-            found += [*map(_record, batch.records), *map(_poison, batch.poison)]
-        return sorted(found, key=lambda each: (each.time, each.offset), reverse=True)[:count]
+        with self._lock:
+            return _tail(self._log(), topic, count)
 
     def close(self) -> None:
         """Hang up; the next look opens the log again."""
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+        with self._lock:
+            self._hang_up()
 
     def exists(self) -> bool:
         """Whether there is a log to look into: a broker that is configured, or the file that the first event makes."""
         return self._settings.events.kafka is not None or self._settings.event_log_file.is_file()
 
-    def _opened(self) -> EventLog:
+    def _log(self) -> EventLog:
+        """The log, opened when it was not, or when its file is another one than then."""
         settings = self._settings
         if not self.exists():
+            self._hang_up()
             raise LogUnavailableError(
                 f"There is no event log in {settings.home} yet. The first event makes it: run `make up`, or "
                 "`aura events publish`."
             )
-        if self._log is None:
-            self._log = open_event_log(settings)
-        return self._log
+        file = None if settings.events.kafka is not None else _file(settings.event_log_file)
+        if self._opened is None or self._opened[1] != file:
+            self._hang_up()
+            self._opened = (open_event_log(settings), file)
+        return self._opened[0]
 
-    def _figures(self, log: EventLog, name: str) -> TopicFigures:
-        topic = log.registry.get(name)
-        begins, ends = log.begin_offsets(name), log.end_offsets(name)
-        latest = self.tail(name, 1) if sum(ends.values()) > sum(begins.values()) else []
-        dead_begins, dead_ends = log.begin_offsets(topic.dead.name), log.end_offsets(topic.dead.name)
-        return TopicFigures(
-            name=name,
-            partitions=topic.partitions,
-            retention=topic.retention,
-            records=sum(ends.values()) - sum(begins.values()),
-            published=sum(ends.values()),
-            dead=sum(dead_ends.values()) - sum(dead_begins.values()),
-            latest_at=latest[0].time if latest else None,
-            lag={group: sum(log.lag(group, name).values()) for group in GROUPS if log.committed(group, name)},
-        )
+    def _hang_up(self) -> None:
+        if self._opened is not None:
+            self._opened[0].close()
+            self._opened = None
+
+
+def _file(path: Path) -> _File | None:
+    """What tells a file from one that was made later under its name; open files keep their numbers to themselves."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return (found.st_dev, found.st_ino)
+
+
+def _tail(log: EventLog, topic: str, count: int) -> list[TailRecord]:
+    found: list[TailRecord] = []
+    begins = log.begin_offsets(topic)
+    for partition, end in log.end_offsets(topic).items():
+        batch = log.read(topic, partition, max(begins[partition], end - count), end, limit=count)
+        found += [*map(_record, batch.records), *map(_poison, batch.poison)]
+    return sorted(found, key=lambda each: (each.time, each.offset), reverse=True)[:count]
+
+
+def _figures(log: EventLog, name: str) -> TopicFigures:
+    topic = log.registry.get(name)
+    begins, ends = log.begin_offsets(name), log.end_offsets(name)
+    latest = _tail(log, name, 1) if sum(ends.values()) > sum(begins.values()) else []
+    dead_begins, dead_ends = log.begin_offsets(topic.dead.name), log.end_offsets(topic.dead.name)
+    return TopicFigures(
+        name=name,
+        partitions=topic.partitions,
+        retention=topic.retention,
+        records=sum(ends.values()) - sum(begins.values()),
+        published=sum(ends.values()),
+        dead=sum(dead_ends.values()) - sum(dead_begins.values()),
+        latest_at=latest[0].time if latest else None,
+        lag={group: sum(log.lag(group, name).values()) for group in GROUPS if log.committed(group, name)},
+    )
 
 
 def _record(record: Record) -> TailRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from aura.events.errors import LogUnavailableError
 from aura.events.event import new_event
 from aura.events.opening import open_event_log
+from aura.overview import event_log
 from aura.overview.event_log import EventView
 from aura.overview.machine import GAP_SECONDS, MachineView
 from aura.overview.panels import columns
@@ -47,6 +49,57 @@ def test_topics_have_their_records_their_lag_and_their_latest_event(tmp_path):
     assert tail[0].time == items.latest_at
     assert tail[0].data["source"] == tail[0].key
     log.close()
+
+
+def publish(settings, count):
+    log = open_event_log(settings)
+    log.publish("corpus.items", [changed(f"s{number}") for number in range(count)])
+    log.close()
+
+
+def records(view):
+    (items,) = (topic for topic in view.topics() if topic.name == "corpus.items")
+    return items.records
+
+
+def test_a_log_that_was_made_anew_is_opened_again_and_one_that_was_not_is_opened_once(tmp_path, monkeypatch):
+    settings = Settings(home=tmp_path)
+    opened = []
+    monkeypatch.setattr(event_log, "open_event_log", lambda of: opened.append(open_event_log(of)) or opened[-1])
+    view = EventView(settings)
+    publish(settings, 9)
+    assert (records(view), len(view.tail("corpus.items", 20)), len(opened)) == (9, 9, 1)
+    for file in settings.event_log_file.parent.iterdir():
+        file.unlink()
+    with pytest.raises(LogUnavailableError, match="make up"):
+        view.tail("corpus.items", 1)
+    assert list(settings.event_log_file.parent.iterdir()) == []
+    publish(settings, 2)
+    assert (records(view), len(view.tail("corpus.items", 20)), len(opened)) == (2, 2, 2)
+    moved = settings.event_log_file.with_name("moved")
+    settings.event_log_file.rename(moved)
+    publish(settings, 3)
+    assert (records(view), len(opened)) == (3, 3)
+    view.close()
+    assert (records(view), len(opened)) == (3, 4)
+    view.close()
+
+
+def test_many_threads_look_at_once_while_the_log_is_made_anew(tmp_path):
+    settings = Settings(home=tmp_path)
+    publish(settings, 5)
+    view = EventView(settings)
+
+    def look(number):
+        if number % 10 == 5:
+            other = Settings(home=tmp_path / str(number))
+            publish(other, 5)
+            other.event_log_file.replace(settings.event_log_file)
+        return records(view), len(view.tail("corpus.items", 9))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(look, range(40))) == {(5, 5)}
+    view.close()
 
 
 def test_a_line_of_columns_holds_the_whole_window():
