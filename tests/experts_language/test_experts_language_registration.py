@@ -11,10 +11,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from aura.experts.language.registration import log_language_models
+from aura.experts.language.tokens import END_OF_TEXT
 
 
 @pytest.mark.slow
-def test_a_registered_model_answers_like_the_trained_one_and_holds_no_pickle(tiny_models, tmp_path):
+def test_a_registered_model_answers_like_the_trained_one_and_holds_no_pickle(small_text, tiny_models, tmp_path):
     import mlflow
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -38,13 +39,17 @@ def test_a_registered_model_answers_like_the_trained_one_and_holds_no_pickle(tin
         loaded = mlflow.pyfunc.load_model(model_uri)
     finally:
         mlflow.set_tracking_uri(before)
-    answers = loaded.predict(pd.DataFrame({"text": ["The bridge of river.", ""]}))
-    ids = tiny_models.tokenizer().encode("The bridge of river.").ids[: tiny_models.card.config.sequence]
-    with torch.no_grad():
-        logits = tiny_models.moe_network()(input_ids=torch.tensor([[0, *ids]])).logits[0, :-1]
-    nats = cross_entropy(logits, torch.tensor(ids), reduction="sum").item()
-    size = int(sum(len(tiny_models.tokenizer().id_to_token(token)) for token in ids))
-    assert answers["bits_per_byte"][0] == pytest.approx(nats / math.log(2) / size, rel=1e-5)
-    assert math.isnan(answers["bits_per_byte"][1])
-    assert answers["tokens"].tolist() == [len(ids), 0]
+    texts = ["The bridge of river.", "", f"naïve {END_OF_TEXT} 木", "木" * 40]
+    answers = loaded.predict(pd.DataFrame({"text": texts}))
+    tokenizer = tiny_models.tokenizer()
+    tokenizer.encode_special_tokens = True
+    network, sizes = tiny_models.moe_network(), small_text.token_bytes()
+    for row, text in enumerate(texts):
+        ids = tokenizer.encode(text).ids[: tiny_models.card.config.sequence]
+        with torch.no_grad():
+            logits = network(input_ids=torch.tensor([[0, *ids]])).logits[0, :-1]
+        nats = cross_entropy(logits, torch.tensor(ids, dtype=torch.int64), reduction="sum").item()
+        expected = nats / math.log(2) / sizes[ids].sum() if ids else math.nan
+        assert answers["bits_per_byte"][row] == pytest.approx(expected, rel=1e-5, nan_ok=True)
+        assert answers["tokens"][row] == len(ids)
     assert Path(loaded._model_impl.context.artifacts["dense"]).is_dir()

@@ -35,15 +35,22 @@ class RegisteredLanguageModel(PythonModel):
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,  # noqa: ARG002
     ) -> pd.DataFrame:
-        """Bits per byte of the column "text", cut off at the model's context; the end of a text stands before it."""
-        rows = []
-        for text in model_input["text"]:
-            ids = self.tokenizer(text, return_tensors="pt").input_ids[:, : self.model.config.max_position_embeddings]
-            begun = torch.cat([torch.full((1, 1), self.model.config.bos_token_id), ids], dim=1)
-            nats = cross_entropy(self.model(input_ids=begun).logits[0, :-1], ids[0], reduction="sum").item()
-            size = len(str(self.tokenizer.decode(ids[0])).encode())
-            rows.append({"bits_per_byte": nats / math.log(2) / size if size else math.nan, "tokens": ids.shape[1]})
-        return pd.DataFrame(rows)
+        """Bits per byte of the column "text", cut off at the model's context; the end of a text stands before it.
+
+        A text that spells the end of a text is spelled out, as in training. Bits per byte of nothing are NaN.
+        """
+        rows = [self._row(text) for text in model_input["text"]]
+        return pd.DataFrame(rows, columns=["bits_per_byte", "tokens"])
+
+    def _row(self, text: str) -> tuple[float, int]:
+        ids = self.tokenizer(text, split_special_tokens=True).input_ids[: self.model.config.max_position_embeddings]
+        # A byte-level token has one character for each byte.
+        size = sum(len(token) for token in self.tokenizer.convert_ids_to_tokens(ids))
+        if not size:
+            return math.nan, 0
+        before = torch.tensor([[self.model.config.bos_token_id, *ids[:-1]]])
+        nats = cross_entropy(self.model(input_ids=before).logits[0], torch.tensor(ids), reduction="sum").item()
+        return nats / math.log(2) / size, len(ids)
 
 
 set_model(RegisteredLanguageModel())
