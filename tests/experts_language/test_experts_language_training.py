@@ -201,6 +201,14 @@ def test_parts_and_directories_there_and_back(tiny_models, tmp_path):
         replace(back, dense=back.moe).dense_network()
 
 
+def test_a_held_out_text_that_is_too_short_is_refused_before_the_first_step(small_text, tiny):
+    short = replace(small_text, held_out={**small_text.held_out, "cities": np.arange(1, 10, dtype=np.uint16)})
+    done = []
+    with pytest.raises(ValueError, match="'cities' has 9 tokens, fewer than a sequence of 16"):
+        train_language_models(short, tiny, progress=lambda steps, _: done.append(steps))
+    assert done == []
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_preset_for_a_gpu_is_refused_where_there_is_none(small_text):
     with pytest.raises(ValueError, match="no such device here: take 'small'"):

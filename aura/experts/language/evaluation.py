@@ -19,6 +19,16 @@ from aura.experts.language.tokens import LanguageText
 BATCH = 32
 
 
+def require_sequences(text: LanguageText, sequence: int) -> None:
+    """Raise ValueError where the held-out text of a domain is shorter than one sequence of so many tokens."""
+    for name, tokens in text.held_out.items():
+        if len(tokens) < sequence:
+            raise ValueError(
+                f"the held-out text of {name!r} has {len(tokens)} tokens, fewer than a sequence of {sequence}: give "
+                "more text, or a shorter sequence"
+            )
+
+
 @torch.no_grad()
 def bits_per_byte(
     model: PreTrainedModel,
@@ -43,13 +53,14 @@ def bits_per_byte(
     Raises:
         ValueError: A domain's held-out text is shorter than one sequence.
     """
+    require_sequences(text, sequence)
     sizes = torch.from_numpy(text.token_bytes())
     was_training = model.training
     model.train(mode=False)
     domains = {}
     for name, tokens in text.held_out.items():
         bits, size = 0.0, 0
-        for windows in _windows(name, tokens, sequence, sequences):
+        for windows in _windows(tokens, sequence, sequences):
             logits = model(input_ids=windows.to(model.device)).logits[:, :-1]
             observe()
             targets = windows[:, 1:]
@@ -61,14 +72,9 @@ def bits_per_byte(
     return BitsPerByte.of(domains)
 
 
-def _windows(name: str, tokens: np.ndarray, sequence: int, sequences: int | None) -> Iterator[torch.Tensor]:
+def _windows(tokens: np.ndarray, sequence: int, sequences: int | None) -> Iterator[torch.Tensor]:
     """Tokens [batch, sequence] int64."""
     count = len(tokens) // sequence
-    if count < 1:
-        raise ValueError(
-            f"the held-out text of {name!r} has {len(tokens)} tokens, fewer than a sequence of {sequence}: give more "
-            "text, or a shorter sequence"
-        )
     chosen = np.arange(count)
     if sequences is not None and sequences < count:
         chosen = np.linspace(0, count - 1, sequences).astype(np.int64)

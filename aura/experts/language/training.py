@@ -21,7 +21,7 @@ from transformers import PreTrainedModel  # noqa: TID253
 from aura.experts.language.batches import Batches
 from aura.experts.language.card import Curve, CurvePoint, LanguageCard, LayerBalance
 from aura.experts.language.checkpoint import Checkpoint, Progress, RunProgress, read_checkpoint, write_checkpoint
-from aura.experts.language.evaluation import bits_per_byte
+from aura.experts.language.evaluation import bits_per_byte, require_sequences
 from aura.experts.language.model import AuraMoeForCausalLM
 from aura.experts.language.models import LanguageModels
 from aura.experts.language.pair import build_dense, build_pair, on_device
@@ -162,6 +162,8 @@ class _Training:
         self.config = config
         self.plan = plan
         self.progress = progress
+        # Before the first step, not at the first measurement, when the steps until then would be lost.
+        require_sequences(text, config.sequence)
         self.batches = Batches(text, config)
         self.pair = pair = build_pair(config, text.card.vocabulary)
         self.runs = {MOE: _Run(pair.moe, config, config.steps), DENSE: _Run(pair.dense, config, config.steps)}
