@@ -165,6 +165,9 @@ class ExpertSettings(_Section):
     routed_texts: PositiveInt = Field(2000, description="Texts that routed_model reads; of more, those of lowest id.")
     routed_tokens: PositiveInt = Field(512, description="Tokens of a text that routed_model reads, from its beginning.")
     clusters: int = Field(16, ge=2, description="k-means clusters of the embeddings that routing is compared with.")
+    kept_requests: PositiveInt = Field(
+        1000, description="Requests whose activations are kept; of more, the latest, when the next one is answered."
+    )
 
     @property
     def training(self) -> dict[str, int | float]:

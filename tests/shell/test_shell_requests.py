@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import numpy as np
 import pytest
+from shell_graph import changed
 from typer.testing import CliRunner
 
 from aura.cli import app
 from aura.experts.routing.requests import RequestActivations, publish_request
+from aura.tiers.catalog import Catalog
+from aura.tiers.opening import open_configured_store
+from aura.tiers.places import blocks_prefix
 from aura_assets.partitions import requests
 from resources.events import Events
 
@@ -70,6 +75,26 @@ def test_each_request_is_kept_once(graph, daemon) -> None:
     kept = graph.load("request_activations", "b")
     assert isinstance(kept, RequestActivations)
     assert kept.matrix.tolist() == [[2, 1], [0, 3]]
+
+
+def test_the_latest_requests_are_kept_and_older_ones_go_with_their_partitions(graph, daemon) -> None:
+    daemon.graph = replace(graph, settings=changed(graph.settings, experts={"kept_requests": 2}))
+    tell(graph, "a")
+    daemon.tick()
+    tell(graph, "lossy", matrix=[[2, 1], [0, 2]])
+    daemon.tick()
+    tell(graph, "c", "b")
+    assert daemon.tick() == ["b", "c"]
+    assert daemon.instance.get_dynamic_partitions(requests.name) == ["lossy", "b", "c"]
+    tell(graph, "d")
+    daemon.tick()
+    assert daemon.instance.get_dynamic_partitions(requests.name) == ["c", "d"]
+    with open_configured_store(graph.settings) as store:
+        kept = [each.partition for each in Catalog(store).published() if each.name == "request_activations"]
+        assert kept == ["c", "d"]
+        assert store.entries(blocks_prefix("request_activations", "b")) == []
+    daemon.cursor = None
+    assert daemon.tick() == [], "what was kept once does not come back"
 
 
 def test_a_request_whose_tokens_are_lost_is_not_published(graph, daemon) -> None:
