@@ -44,7 +44,7 @@ from sensors.run_failures import run_failures
 from sensors.sources import source_partitions
 from sensors.waiting_writes import waiting_writes
 
-ASSETS = (
+MEASURED = (
     corpus.corpus_manifest,
     embeddings.text_embeddings,
     embeddings.image_embeddings,
@@ -73,10 +73,12 @@ ASSETS = (
     language.language_text,
     language.language_models,
     language.moe_versus_dense,
-    *notebooks.NOTEBOOKS,
     tiers.tier_profile,
     tiers.tier_placement,
 )
+"""The assets that are no notebooks."""
+
+ASSETS = (*MEASURED, *notebooks.notebook_assets(MEASURED))
 
 PAGES = {
     "corpus": "corpus",
@@ -90,7 +92,7 @@ PAGES = {
     "requests": "experts",
     "tiers": "tiers",
 }
-"""Where the dashboard shows the assets of a group; the others stand on its first page."""
+"""Where the dashboard shows the values of a group; the notebooks stand on its first page, which lists all assets."""
 
 Location = Literal["everything", "cpu", "gpu"]
 
@@ -110,17 +112,7 @@ def build_defs(
     here = [asset.map_asset_specs(lambda spec: _with_settings(spec, settings)) for asset in chosen]
     return dg.Definitions(
         assets=[*here, *_read_from_elsewhere(here, assets), *([] if location == "gpu" else [events.corpus_items])],
-        jobs=[]
-        if location == "gpu"
-        else [
-            jobs.corpus,
-            jobs.listing,
-            jobs.tiers,
-            jobs.placement,
-            jobs.language,
-            jobs.requests,
-            jobs.notebooks,
-        ],
+        jobs=[] if location == "gpu" else jobs.JOBS,
         schedules=[] if location == "gpu" else [jobs.hourly_listing],
         sensors=[
             dg.AutomationConditionSensorDefinition(

@@ -28,7 +28,6 @@ tiers = dg.define_asset_job(
     description="Measure the tiers, place the objects, measure what it gained.",
 )
 
-
 placement = dg.define_asset_job(
     "placement",
     selection=dg.AssetSelection.assets("tier_placement"),
@@ -41,19 +40,19 @@ language = dg.define_asset_job(
     description="Train a language model with experts and its dense twin of one seed; compare once all seeds are there.",
 )
 
-
 requests = dg.define_asset_job(
     "requests",
     selection=dg.AssetSelection.groups("requests"),
     description="Keep which experts one request used.",
 )
 
-
 notebooks = dg.define_asset_job(
     "notebooks",
     selection=dg.AssetSelection.groups("notebooks"),
     description="Run the notebooks on what is published, and keep them with their outputs.",
 )
+
+JOBS = (corpus, listing, tiers, placement, language, requests, notebooks)
 
 
 @dg.schedule(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -66,12 +66,19 @@ DIAGRAMS = ("embedding_diagrams", "embedding_loops", "averaged_landscapes", "emb
 ROUTING = ("expert_model", "expert_routing_table")
 TIERS = ("tier_profile", "tier_placement")
 
-tour = notebook_asset("tour", "A tour of the assets.", (*TEXTS, *DIAGRAMS, "diagram_vectors", *ROUTING, *TIERS))
-topology = notebook_asset(
-    "topology", "What shape does the corpus have, and has it changed?", (*TEXTS, *DIAGRAMS, "network_drift")
-)
-routing = notebook_asset("routing", "Does routing pay?", (*ROUTING, "moe_versus_dense"))
-placement = notebook_asset("placement", "Where should my objects live?", TIERS)
-costs = notebook_asset("costs", "What did it cost?", ())
 
-NOTEBOOKS = (tour, topology, routing, placement, costs)
+def notebook_assets(measured: Sequence[dg.AssetsDefinition]) -> tuple[dg.AssetsDefinition, ...]:
+    """Every notebook.
+
+    Args:
+        measured: The assets that are no notebooks: `costs` reads what each of them has cost.
+    """
+    return (
+        notebook_asset("tour", "A tour of the assets.", (*TEXTS, *DIAGRAMS, "diagram_vectors", *ROUTING, *TIERS)),
+        notebook_asset(
+            "topology", "What shape does the corpus have, and has it changed?", (*TEXTS, *DIAGRAMS, "network_drift")
+        ),
+        notebook_asset("routing", "Does routing pay?", (*ROUTING, "moe_versus_dense")),
+        notebook_asset("placement", "Where should my objects live?", TIERS),
+        notebook_asset("costs", "What did it cost?", tuple(asset.key.to_user_string() for asset in measured)),
+    )
