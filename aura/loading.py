@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from aura.search.finding import Found
     from aura.search.places import Within
+    from aura.settings import Settings
     from aura.tiers.catalog import Catalog
     from aura.tiers.values import StoredValue
 
@@ -112,8 +113,8 @@ def find(query: str | Path, *, within: Within | None = None, source: str | None 
 
 
 @contextmanager
-def open_catalog() -> Iterator[Catalog]:
-    """The catalog of the configured home, with its store open for a short read.
+def open_catalog(settings: Settings | None = None) -> Iterator[Catalog]:
+    """The catalog of a home, by default the configured one, with its store open for a short read.
 
     Without an owner this process owns the store meanwhile, with no fast tiers: filling them takes longer than a read.
     """
@@ -123,7 +124,7 @@ def open_catalog() -> Iterator[Catalog]:
     from aura.tiers.published import ValueNotPublishedError
     from aura.tiers.store import open_store
 
-    settings = load_settings()
+    settings = settings or load_settings()
     if not settings.store_directory.is_dir():
         raise ValueNotPublishedError(
             f"nothing is published in {settings.home}, which has no store: run `make demo`, or set AURA_HOME to a home "

@@ -7,21 +7,15 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from aura.settings import LOOPBACK, load_settings
+from aura.settings import load_settings
 from aura.terminal import working
-
-if TYPE_CHECKING:
-    from aura.overview.report import State
-    from aura.overview.stored import TierFigures
-    from aura.settings import Settings
 
 WIDTH = 160
 """Characters of a line where there is no terminal."""
@@ -60,54 +54,20 @@ def report(
     """Write one HTML file with the state of all assets, their costs and pictures: to send to somebody, or to keep.
 
     For example `aura report monday.html`. The file loads nothing, and opens without a network.
+
+    What is damaged or does not answer costs its section, which says so with the remedy; the rest is written. The exit
+    code is 1 then. It is 0 if everything could be read, also where there is nothing yet.
     """
+    from aura.overview.project import read_state
     from aura.overview.report import write_report
 
     if target.exists() and not force:
         raise typer.BadParameter(f"{target} exists: give another name, or --force", param_hint="TARGET")
-    with ExitStack() as opened, working("Reading ..."):
-        content = write_report(_state(load_settings(), opened))
+    with working("Reading ...") as say:
+        state = read_state(load_settings(), say)
+    content = write_report(state)
     target.write_text(content, encoding="utf-8")
     typer.echo(f"{target}, {len(content) / 2**20:.1f} MiB", err=True)
-
-
-def _state(settings: Settings, opened: ExitStack) -> State:
-    """Everything that the report shows; what cannot be read is said in it."""
-    from aura.corpus.registry import SourceRegistry
-    from aura.loading import open_catalog
-    from aura.overview.costs import ERRORS, CostView
-    from aura.overview.report import State
-    from aura.overview.stored import StoreView
-    from aura.services.status import check_services
-    from aura.tiers.errors import StoreError
-    from aura.tiers.published import CatalogError
-
-    absent: list[tuple[str, str]] = []
-    book = catalog = None
-    tiers: tuple[TierFigures, ...] = ()
-    try:
-        book = CostView(settings.tracking_uri, settings.measure.mlflow_experiment).book()
-    except ERRORS as error:
-        absent.append(("Costs and freshness are not known", str(error)))
-    view = StoreView(settings.store_directory, settings.tiers.timeout_seconds)
-    opened.callback(view.close)
-    try:
-        tiers = view.tiers()
-    except StoreError as error:
-        absent.append(("The memory tiers are not known", str(error)))
-    try:
-        catalog = opened.enter_context(open_catalog())
-    except (StoreError, CatalogError) as error:
-        absent.append(("The values cannot be read", str(error)))
-    now = datetime.now(UTC)
-    return State(
-        home=str(settings.home),
-        taken_at=now,
-        book=book,
-        partitions=tuple(spec.name for spec in SourceRegistry(settings.sources_file).specs()),
-        catalog=catalog,
-        tiers=tiers,
-        services=check_services(settings, now=now, looking_on=True),
-        dagster=f"http://{LOOPBACK}:{settings.services.dagster_port}",
-        absent=tuple(absent),
-    )
+    if unread := state.unread():
+        typer.echo(f"Something could not be read; the file has the reasons under {', '.join(unread)}.", err=True)
+        raise typer.Exit(1)

@@ -1,6 +1,7 @@
 """One HTML file with the state of all assets, their costs and their pictures, to send to somebody.
 
-Belongs here: what stands in it, and in which order. Does not: the look of figures (`markup`, `style.css`), pictures.
+Belongs here: what stands in it, and in which order. Does not: reading (`project`), the look of figures (`markup`,
+`style.css`).
 
 Everything is in the file: it loads nothing, and opens without a network.
 """
@@ -8,8 +9,7 @@ Everything is in the file: it loads nothing, and opens without a network.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from itertools import groupby
@@ -18,125 +18,142 @@ from aura.overview import markup
 from aura.overview.assets import AssetRow, asset_rows
 from aura.overview.cost_plots import plot_latest, plot_over_time
 from aura.overview.costs import CostBook
-from aura.overview.pictures import PICTURES
-from aura.overview.stored import TierFigures, stored_values
-from aura.overview.values import ValueView
-from aura.services.status import Report
-from aura.tiers.catalog import Catalog
-from aura.tiers.errors import StoreError
-from aura.tiers.published import CatalogError, Published
+from aura.overview.project import DrawnValue, Section, State
 
 LATEST_RUNS = 40
-
-
-@dataclass(frozen=True)
-class State:
-    """What is reported.
-
-    Attributes:
-        home: Where everything is kept.
-        taken_at: When it was read, in UTC.
-        book: The costs; None where they cannot be read.
-        partitions: The registered sources.
-        catalog: The published values; None where there is no store.
-        tiers: The tiers; empty where no owner answers.
-        services: What was asked of the services.
-        dagster: Address of the Dagster UI, for links.
-        absent: What could not be read, and why.
-    """
-
-    home: str
-    taken_at: datetime
-    book: CostBook | None
-    partitions: tuple[str, ...]
-    catalog: Catalog | None
-    tiers: tuple[TierFigures, ...]
-    services: Report
-    dagster: str
-    absent: tuple[tuple[str, str], ...]
+"""Runs that are listed."""
 
 
 def write_report(state: State) -> str:
     """The HTML of the report."""
-    body = "\n".join(_sections(state))
+    body = "\n".join(_page(state))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>AURA report</title>'
-        f"<style>{markup.STYLE.read_text()}{_PAGE}</style></head><body>{body}</body></html>"
+        f"<style>{markup.STYLE.read_text()}{_STYLE}</style></head><body>{body}</body></html>"
     )
 
 
-def _sections(state: State) -> Iterator[str]:
-    now = state.taken_at
+def _page(state: State) -> Iterator[str]:
+    stored = () if state.kept is None else state.kept.stored
+    rows = asset_rows(state.book or CostBook({}), stored, state.partitions)
     yield markup.title("report: what is fresh, what it cost, where it lives")
-    yield markup.note(f"home {state.home}, read on {now:%Y-%m-%d at %H:%M UTC}")
-    yield from (markup.remedy(title, reason) for title, reason in state.absent)
-    book = state.book or CostBook({})
-    published = [] if state.catalog is None else state.catalog.published()
-    stored = () if state.catalog is None else stored_values(state.catalog.store, published)
-    rows = asset_rows(book, stored, state.partitions)
-    if not rows:
+    yield markup.note(f"home {state.home}, read on {state.taken_at:%Y-%m-%d at %H:%M UTC}; ages count to then")
+    links = (f'<a href="#{_anchor(section)}">{section}</a>' for section in _SECTIONS)
+    yield f"<nav>{' '.join(links)}</nav>"
+    if unread := state.unread():
+        yield markup.remedy("Something could not be read", f"The reasons are under {', '.join(unread)}.")
+    if rows and state.book is not None:
+        yield markup.overview(rows, state.taken_at)
+    for section, content in _SECTIONS.items():
+        yield f'<h2 id="{_anchor(section)}">{section}</h2>'
+        missing = [absence for absence in state.absences if absence.section is section]
+        yield from (markup.remedy(each.title, each.reason, alarm=each.alarm) for each in missing)
+        yield from content(state, rows)
+
+
+def _anchor(section: Section) -> str:
+    return section.name.lower()
+
+
+def _assets(state: State, rows: Sequence[AssetRow]) -> Iterator[str]:
+    known = markup.Known(costs=state.book is not None, store=state.kept is not None)
+    if not rows and known.costs:
         yield markup.remedy("Nothing is materialized yet", "`make demo` computes the built-in sources.", alarm=False)
-    else:
-        yield markup.overview(rows, now)
-    known = markup.Known(costs=state.book is not None, store=state.catalog is not None)
-    yield from _assets(rows, now, state.dagster, known)
-    if state.tiers:
-        yield "<h2>Memory tiers</h2>" + markup.tier_cards(state.tiers)
-    yield from _costs(book, rows, now, state.dagster)
-    yield from _values(state.catalog, published)
-    yield "<h2>Services</h2>" + markup.service_table(state.services)
-
-
-def _assets(rows: Iterable[AssetRow], now: datetime, dagster: str, known: markup.Known) -> Iterator[str]:
-    yield "<h2>Assets</h2>"
     for partition, group in groupby(rows, key=lambda row: row.partition):
-        tried = [row for row in group if row.stored or row.succeeded_at or row.setback]
+        there = list(group)
+        tried = [row for row in there if row.stored or row.succeeded_at or row.setback]
+        never = [row.asset for row in there if row not in tried]
+        yield markup.heading(partition)
         if tried:
-            yield markup.heading(partition) + markup.asset_table(tried, now, dagster, known)
+            yield markup.asset_table(tried, state.taken_at, state.dagster, known)
+        if never and known.costs:
+            yield markup.note(f"Never materialized here: {', '.join(never)}.")
 
 
-def _costs(book: CostBook, rows: Iterable[AssetRow], now: datetime, dagster: str) -> Iterator[str]:
-    yield "<h2>Costs</h2>"
-    for title, png in (("Of the last computation", plot_latest(rows)), ("Over time", plot_over_time(book))):
-        if png is not None:
-            yield _picture(png, title)
-    runs = sorted(book.runs, key=lambda run: run.started_at, reverse=True)[:LATEST_RUNS]
-    if runs:
-        yield "<h3>Latest runs</h3>" + markup.run_table(runs, now, dagster)
+def _alerts(state: State, _: Sequence[AssetRow]) -> Iterator[str]:
+    if state.alerts:
+        yield markup.alert_table(state.alerts, state.taken_at)
+    elif state.alerts is not None:
+        yield markup.note("Nothing was raised, and no drift was found.")
 
 
-def _values(catalog: Catalog | None, published: Sequence[Published]) -> Iterator[str]:
-    if catalog is None:
+def _tiers(state: State, _: Sequence[AssetRow]) -> Iterator[str]:
+    if state.kept is None or not state.kept.tiers:
         return
-    values = ValueView(lambda: catalog.store, lambda: published)
-    for each in published:
-        if each.name not in PICTURES:
-            continue
-        title = each.name if each.partition is None else f"{each.name} of {each.partition}"
-        yield f"<h2>{escape(title)}</h2>"
-        made = datetime.fromisoformat(each.created_at).astimezone(UTC)
-        yield markup.note(f"Computed on {made:%Y-%m-%d at %H:%M UTC}, version {each.version}.")
-        try:
-            shown = values.get(each.name, each.partition)
-            pictures = shown.pictures() if shown else []
-        except (CatalogError, StoreError) as error:
-            yield markup.remedy("It cannot be read", str(error))
-            continue
-        yield from (_picture(png, caption) for caption, png in pictures)
+    if not state.kept.owned:
+        yield markup.note("No process owned the store: it was read from the disk, and nothing was in a faster tier.")
+    yield markup.tier_cards(state.kept.tiers)
 
 
-def _picture(png: bytes, title: str) -> str:
+def _events(state: State, _: Sequence[AssetRow]) -> Iterator[str]:
+    if state.topics is not None:
+        yield markup.note("Lag is what a consumer has not committed.")
+        yield markup.topic_table(state.topics, state.taken_at)
+
+
+def _costs(state: State, rows: Sequence[AssetRow]) -> Iterator[str]:
+    if state.book is None:
+        return
+    pictures = (("Of the last computation", plot_latest(rows)), ("Over time", plot_over_time(state.book)))
+    yield _pictures([(title, png) for title, png in pictures if png is not None])
+    runs = sorted(state.book.runs, key=lambda run: run.started_at, reverse=True)[:LATEST_RUNS]
+    if runs:
+        yield "<h3>Latest runs</h3>" + markup.run_table(runs, state.taken_at, state.dagster)
+    else:
+        yield markup.note("No materialization has been recorded yet.")
+
+
+def _values(state: State, _: Sequence[AssetRow]) -> Iterator[str]:
+    values = [] if state.kept is None else state.kept.values
+    for partition, group in groupby(values, key=lambda each: each.published.partition):
+        yield markup.heading(partition)
+        yield from map(_value, group)
+
+
+def _value(drawn: DrawnValue) -> str:
+    published = drawn.published
+    made = datetime.fromisoformat(published.created_at).astimezone(UTC)
+    title = f"<h4>{escape(published.name)}</h4>"
+    if drawn.unreadable is not None:
+        return title + markup.remedy("It cannot be read", drawn.unreadable)
+    note = markup.note(f"Published on {made:%Y-%m-%d at %H:%M UTC}, version {published.version}.")
+    return title + note + _pictures(drawn.pictures)
+
+
+def _services(state: State, _: Sequence[AssetRow]) -> Iterator[str]:
+    yield markup.service_table(state.services)
+
+
+def _pictures(pictures: Sequence[tuple[str, bytes]]) -> str:
+    return f'<div class="pictures">{"".join(_picture(title, png) for title, png in pictures)}</div>'
+
+
+def _picture(title: str, png: bytes) -> str:
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     return f'<figure><img alt="{escape(title)}" src="{source}"><figcaption>{escape(title)}</figcaption></figure>'
 
 
-_PAGE = """
+_SECTIONS: Mapping[Section, Callable[[State, Sequence[AssetRow]], Iterator[str]]] = {
+    Section.ASSETS: _assets,
+    Section.ALERTS: _alerts,
+    Section.TIERS: _tiers,
+    Section.EVENTS: _events,
+    Section.COSTS: _costs,
+    Section.VALUES: _values,
+    Section.SERVICES: _services,
+}
+
+_STYLE = """
 :root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 1180px; margin: 2rem auto; padding: 0 1rem; }
-h2 { margin: 2.2rem 0 .6rem; font-size: 1.3rem; } h3 { font-size: 1.05rem; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 1320px; margin: 2rem auto; padding: 0 1rem; }
+nav { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; margin: .8rem 0 1.2rem; font-size: .92rem; }
+h2 { margin: 2.6rem 0 .6rem; font-size: 1.35rem; } h3, h3.au-part { margin: 1.4rem 0 .4rem; font-size: 1.05rem; }
+h4 { margin: 1.4rem 0 .1rem; font-size: .98rem; }
 a { color: inherit; }
-figure { margin: .8rem 0; } figure img { max-width: 100%; border-radius: .5rem; background: white; }
+.au-remedy { margin: .6rem 0; }
+.pictures { display: flex; flex-wrap: wrap; gap: 1rem; margin: .7rem 0; align-items: flex-start; }
+figure { margin: 0; max-width: 100%; } figure img { max-width: 100%; border-radius: .5rem; background: white; }
 figcaption { font-size: .82rem; opacity: .65; }
-@media print { body { margin: 0; } h2 { break-after: avoid; } figure { break-inside: avoid; } }
+@media print { body { margin: 0; } h2, h3, h4 { break-after: avoid; } figure, tr { break-inside: avoid; } }
 """

@@ -5,7 +5,7 @@ Belongs here: names and partitions as key segments, prefixes. Does not: reading 
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 VALUES = "values/"
 POINTERS = "pointers/"
@@ -37,5 +37,15 @@ def blocks_prefix(name: str, partition: str | None) -> str:
     return f"{VALUES}{place_of(name, partition)}/"
 
 
+def named_by(pointer: str) -> tuple[str, str | None]:
+    """Name and partition of a value from the key of its pointer: the inverse of `pointer_key`."""
+    name, segment = pointer.removeprefix(POINTERS).split("/")
+    return _unquoted(name), None if segment == "-" else _unquoted(segment)
+
+
 def _quoted(text: str) -> str:
     return quote(text, safe="", errors="surrogatepass")
+
+
+def _unquoted(text: str) -> str:
+    return unquote(text, errors="surrogatepass")

@@ -1,4 +1,4 @@
-"""`aura top` and `aura report` on real homes: an empty one, and one with a store, costs and events."""
+"""`aura top` on real homes: an empty one, and one with a store, costs and events."""
 
 from __future__ import annotations
 
@@ -115,26 +115,3 @@ def test_the_live_screen_shows_everything_pauses_and_changes_its_pace(used):
             await pilot.press("q")
 
     asyncio.run(look())
-
-
-def test_the_report_is_one_file_that_loads_nothing(used, tmp_path):
-    target = tmp_path / "report.html"
-    run("report", str(target))
-    report = target.read_text()
-    assert "embedding_loops" in report
-    assert "12.5 J" in report
-    assert "modelled" in report
-    assert not re.search(r"(src|href)=[\"'](?!data:|http://127\.0\.0\.1)", report)
-    assert "<script" not in report
-    refused = CliRunner().invoke(app, ["report", str(target)])
-    assert refused.exit_code == 2
-    assert "--force" in refused.output
-    run("report", str(target), "--force")
-
-
-def test_the_report_of_an_empty_home_says_how_to_begin(empty, tmp_path):
-    run("report", str(tmp_path / "report.html"))
-    report = (tmp_path / "report.html").read_text()
-    assert "Nothing is materialized yet" in report
-    assert "make demo" in report
-    assert not empty.home.exists()
