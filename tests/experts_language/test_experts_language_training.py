@@ -195,6 +195,9 @@ def test_parts_and_directories_there_and_back(tiny_models, tmp_path):
         with torch.no_grad():
             torch.testing.assert_close(opened(input_ids=ids).logits, network(input_ids=ids).logits, rtol=0, atol=0)
         assert AutoTokenizer.from_pretrained(directory)("The market").input_ids
+    before = torch.get_rng_state()
+    back.moe_network(), back.dense_network()
+    assert torch.equal(torch.get_rng_state(), before), "opening a model draws no random numbers from anyone"
     with pytest.raises(LanguageModelsError, match="train them again"):
         LanguageModels.from_parts({"card": parts["card"]})
     with pytest.raises(PairError, match="do not fit"):

@@ -82,7 +82,7 @@ class AuraMoeOutput(MoeCausalLMOutputWithPast):
 
     Attributes:
         cross_entropy: Nats per token, a scalar.
-        load_balancing_loss: Of each sparse layer [layers], without its weight: 1 when balanced, E when collapsed.
+        load_balancing_loss: Of each sparse layer [layers], without its weight: 1 when balanced, E / k when collapsed.
         router_z_loss: Of each sparse layer [layers], without its weight.
     """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -63,26 +65,25 @@ def build_pair(config: LanguageConfig, vocabulary: int) -> Pair:
 
 def build_dense(config: LanguageConfig, vocabulary: int) -> Qwen3ForCausalLM:
     """The twin with initial weights."""
-    torch.manual_seed(config.seed)
-    return Qwen3ForCausalLM(Qwen3Config(**_sizes(config, vocabulary)))
+    with _seeded(config.seed):
+        return Qwen3ForCausalLM(Qwen3Config(**_sizes(config, vocabulary)))
 
 
 def build_moe(config: LanguageConfig, vocabulary: int) -> AuraMoeForCausalLM:
     """The model with experts, with initial weights."""
-    torch.manual_seed(config.seed)
-    return AuraMoeForCausalLM(
-        AuraMoeConfig(
-            **_sizes(config, vocabulary),
-            moe_intermediate_size=config.expert_hidden,
-            num_experts=config.experts,
-            num_experts_per_tok=config.experts_per_token,
-            norm_topk_prob=config.experts_per_token > 1,
-            balancing=config.balancing,
-            router_aux_loss_coef=config.load_balance_weight,
-            router_z_loss_coef=config.z_loss_weight,
-            bias_rate=config.bias_rate,
-        )
+    settings = AuraMoeConfig(
+        **_sizes(config, vocabulary),
+        moe_intermediate_size=config.expert_hidden,
+        num_experts=config.experts,
+        num_experts_per_tok=config.experts_per_token,
+        norm_topk_prob=config.experts_per_token > 1,
+        balancing=config.balancing,
+        router_aux_loss_coef=config.load_balance_weight,
+        router_z_loss_coef=config.z_loss_weight,
+        bias_rate=config.bias_rate,
     )
+    with _seeded(config.seed):
+        return AuraMoeForCausalLM(settings)
 
 
 def on_device(model: Network, config: LanguageConfig) -> Network:
@@ -99,6 +100,14 @@ def fill(model: PreTrainedModel, tensors: Tensors) -> None:
     except RuntimeError as error:
         raise PairError(f"the weights do not fit their settings: {error}") from error
     model.train(mode=False)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Initial weights, which are drawn on the CPU, from this seed; the generator goes on as if none had been drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def _sizes(config: LanguageConfig, vocabulary: int) -> dict[str, Any]:
