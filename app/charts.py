@@ -5,15 +5,17 @@ Belongs here: which figures can be drawn, and the chart of one. Does not: readin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import accumulate, pairwise
 from typing import Protocol, TypeAlias, TypeVar
 
 from aura.measure.energy import EnergySource
 from aura.measure.history import MaterializationCost
 from aura.overview.costs import outcome
-from aura.overview.machine import Load
+from aura.overview.machine import GAP_SECONDS, Load
 from aura.overview.stored import TierRates
 
 Spec: TypeAlias = dict[str, object]
@@ -47,6 +49,7 @@ FIGURES = (
 
 _SHAPES = {"made": "circle", "reused": "triangle-up", "refused": "square", "failed": "cross"}
 _MARGIN = timedelta(minutes=5)
+_GAP = timedelta(seconds=GAP_SECONDS)
 
 
 def figures_of(runs: Sequence[MaterializationCost]) -> list[Figure]:
@@ -176,32 +179,36 @@ def tier_charts(rates: Sequence[TierRates]) -> list[Spec]:
 
 
 def line_chart(title: str, samples: Sequence[Point], lines: Sequence[Line[Point]]) -> Spec:
-    """Lines over time, a colour each.
+    """Lines over time, a colour each; broken where nobody has looked for `GAP_SECONDS`.
 
     Args:
         title: Of the vertical axis, with the unit.
-        samples: With the moment that each was taken at.
+        samples: With the moment that each was taken at, the oldest first.
         lines: What is drawn.
 
     Returns:
         A Vega-Lite specification with its data in it.
     """
-    shown = samples[:: -(-len(samples) // POINTS) or 1]
+    gaps = (later.taken_at - earlier.taken_at > _GAP for earlier, later in pairwise(samples))
+    stretches = list(zip(samples, accumulate(gaps, initial=0), strict=False))
     points = [
-        {"at": sample.taken_at.isoformat(), "value": value, "what": name}
+        {"at": sample.taken_at.isoformat(), "value": value, "what": name, "stretch": stretch}
         for name, of in lines
-        for sample in shown
+        for sample, stretch in stretches[:: -(-len(samples) // POINTS) or 1]
         if (value := of(sample)) is not None
     ]
+    # A line of one point would not be seen.
+    alone = any(count == 1 for count in Counter((point["what"], point["stretch"]) for point in points).values())
     legend = {"orient": "top"} if len(lines) > 1 else None
     scale = {"zero": True, **({"domainMax": 1} if all(point["value"] == 0 for point in points) else {})}
     return {
         "data": {"values": points},
         "height": 160,
-        "mark": {"type": "line", "strokeWidth": 1.5, "point": len(points) < 3},
+        "mark": {"type": "line", "strokeWidth": 1.5, "point": alone},
         "encoding": {
             "x": {"field": "at", "type": "temporal", "title": None, "axis": {"tickCount": 4, "format": "%H:%M:%S"}},
             "y": {"field": "value", "type": "quantitative", "title": title, "scale": scale},
             "color": {"field": "what", "type": "nominal", "title": None, "legend": legend},
+            "detail": {"field": "stretch", "type": "nominal"},
         },
     }

@@ -18,7 +18,7 @@ KEPT = 3600
 """Samples that stay in memory."""
 
 GAP_SECONDS = 90.0
-"""Longest time between two looks over which a mean is called the load."""
+"""Longest time between two looks over which a mean is called the load or a rate; nothing is drawn over a longer one."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
+from aura.overview.machine import GAP_SECONDS
 from aura.tiers.catalog import Catalog
+from aura.tiers.owner import read_address
 from aura.tiers.places import POINTERS, VALUES
 from aura.tiers.published import Published
 from aura.tiers.records import Entry, Tier, TierState
@@ -37,11 +39,13 @@ class TierSample:
     Attributes:
         at: Seconds on the viewer's clock.
         taken_at: When, in UTC.
+        owner: What tells the store's owner from those before and after it; None if it cannot be told.
         states: What the store's owner says of each tier.
     """
 
     at: float
     taken_at: datetime
+    owner: str | None
     states: Mapping[Tier, TierState]
 
 
@@ -133,9 +137,11 @@ class StoreView:
             StoreError: The store has no owner that answers.
         """
         states = {state.tier: state for state in self.joined().tiers()}
-        now = TierSample(self._clock(), datetime.now(UTC), states)
+        # Asked for after the counters: of an owner that has just gone the next ones count back.
+        address = read_address(self._directory)
+        now = TierSample(self._clock(), datetime.now(UTC), None if address is None else address.token, states)
         with self._lock:
-            if self._samples and not _continues(self._samples[-1].states, states):
+            if self._samples and not _continues(self._samples[-1], now):
                 self._samples.clear()
             self._samples.append(now)
             before = next(sample for sample in self._samples if now.at - sample.at <= RECENT_SECONDS)
@@ -150,11 +156,14 @@ class StoreView:
         )
 
     def rates(self, window: timedelta | None) -> list[TierRates]:
-        """What the tiers did from look to look within the window, the oldest first; no further back than the owner."""
+        """What the tiers did from look to look within the window, the oldest first; no further back than the owner.
+
+        Nothing is told of the time between two looks that are more than `GAP_SECONDS` apart.
+        """
         since = None if window is None else datetime.now(UTC) - window
         with self._lock:
             samples = [each for each in self._samples if since is None or each.taken_at >= since]
-        return [_rates(before, after) for before, after in pairwise(samples)]
+        return [_rates(before, after) for before, after in pairwise(samples) if after.at - before.at <= GAP_SECONDS]
 
     def values(self) -> tuple[StoredValue, ...]:
         """The published values, in order of name and partition.
@@ -206,9 +215,30 @@ class StoreView:
             return self._joined
 
 
-def _continues(before: Mapping[Tier, TierState], now: Mapping[Tier, TierState]) -> bool:
-    """Whether the counters are the same owner's: the same tiers, none counted back."""
-    return before.keys() == now.keys() and all(before[tier].gets <= now[tier].gets for tier in now)
+def _continues(before: TierSample, now: TierSample) -> bool:
+    """Whether the counters are the same owner's: it has not changed, has the same tiers, and counted nothing back."""
+    return (
+        before.owner == now.owner
+        and before.states.keys() == now.states.keys()
+        and all(
+            earlier <= later
+            for tier in now.states
+            for earlier, later in zip(_counters(before.states[tier]), _counters(now.states[tier]), strict=True)
+        )
+    )
+
+
+def _counters(state: TierState) -> tuple[float, ...]:
+    """What only grows while an owner has the store."""
+    return (
+        state.gets,
+        state.get_seconds or 0.0,
+        state.puts,
+        state.deletes,
+        state.promotions,
+        state.demotions,
+        state.bytes_in,
+    )
 
 
 def stored_values(store: TieredStore, published: Iterable[Published]) -> tuple[StoredValue, ...]:

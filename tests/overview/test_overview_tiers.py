@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from aura.overview.machine import GAP_SECONDS
 from aura.overview.replays import FEWEST, own_trace, replayed, uploaded_trace
-from aura.overview.stored import StoreView
+from aura.overview.stored import StoreView, TierSample, _continues
 from aura.overview.values import ValueView
 from aura.tiers.budgets import TierBudgets
 from aura.tiers.catalog import Catalog
 from aura.tiers.errors import StoreUnavailableError
-from aura.tiers.published import DamagedValueError
-from aura.tiers.records import Tier
+from aura.tiers.published import CatalogError
+from aura.tiers.records import Tier, TierState
 from aura.tiers.replay.comparison import OPTIMUM, YARDSTICK
 from aura.tiers.replay.readers import TraceError
 from aura.tiers.store import open_store
@@ -68,6 +72,58 @@ def test_rates_are_differences_between_looks(tmp_path):
         view.close()
 
 
+def test_an_owner_that_has_counted_more_than_the_one_before_continues_nothing(tmp_path):
+    seconds = iter(range(100, 200, 2))
+    view = StoreView(tmp_path, 5, lambda: next(seconds))
+    with open_store(tmp_path, budgets=SMALL) as owner:
+        owner.write({"k": b"v"})
+        owner.get("k")
+        view.tiers()
+        view.tiers()
+        assert len(view.rates(None)) == 1
+    with open_store(tmp_path, budgets=SMALL) as owner:
+        owner.write({"k": b"v", "l": b"v"})
+        owner.get_many(["k"] * 9)
+        disk = view.tiers()[-1]
+        assert (disk.state.gets, disk.recent_gets, disk.recent_seconds) == (9, 0, 0)
+        assert view.rates(None) == []
+        view.close()
+
+
+STATE = TierState(
+    Tier.L1, 100, 10, 1, gets=5, get_seconds=1.0, puts=5, deletes=5, promotions=5, demotions=5, bytes_in=5
+)
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_counter_that_went_back_is_another_owners_and_what_is_held_may_shrink(name):
+    def continues(**changes):
+        before, now = (
+            TierSample(at, datetime(2026, 11, 20, tzinfo=UTC), "owner", {Tier.L1: state})
+            for at, state in ((0.0, STATE), (1.0, replace(STATE, **changes)))
+        )
+        return _continues(before, now)
+
+    assert continues(used_bytes=0, objects=0)
+    assert continues(**{name: 6})
+    assert not continues(**{name: 0})
+
+
+def test_nothing_is_told_of_the_time_in_which_nobody_looked(tmp_path):
+    seconds = iter([0.0, 2.0, 4.0 + GAP_SECONDS, 6.0 + GAP_SECONDS])
+    view = StoreView(tmp_path, 5, lambda: next(seconds))
+    with open_store(tmp_path, budgets=SMALL) as owner:
+        owner.write({"k": b"v"})
+        view.tiers()
+        view.tiers()
+        owner.get_many(["k"] * 9)
+        view.tiers()
+        owner.get("k")
+        view.tiers()
+        assert [(rate.gets, rate.seconds) for rate in view.rates(None)] == [(0, 2), (1, 2)]
+        view.close()
+
+
 def test_the_log_of_a_store_is_replayed_with_the_sizes_of_its_objects(tmp_path):
     with open_store(tmp_path, budgets=SMALL) as owner:
         owner.write({f"k{number}": b"v" * (10 + number) for number in range(20)})
@@ -98,6 +154,6 @@ def test_a_value_in_a_form_that_cannot_be_read_is_named_with_the_remedy(tmp_path
     with open_store(tmp_path, budgets=SMALL) as owner:
         Catalog(owner).publish("a", cycles(1), partition="p", provenance={})
         monkeypatch.setattr("aura.topology.cycles.SCHEMA", pa.schema([("birth", pa.float64())]))
-        with pytest.raises(DamagedValueError, match=r"(?s)a was written in a form .*materialize it again"):
+        with pytest.raises(CatalogError, match=r"(?s)a.* was written in a form .*materialize it again"):
             ValueView(view.joined, view.published).get("a", "p")
         view.close()
