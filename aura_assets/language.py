@@ -12,7 +12,7 @@ import dagster as dg
 import pyarrow as pa
 
 from aura.experts.language.card import LanguageCard
-from aura.experts.language.comparison import ComparisonError, MoeVersusDense, speed_to_quality
+from aura.experts.language.comparison import ComparisonError, MoeVersusDense
 from aura.experts.language.models import LanguageModels
 from aura.experts.language.plots import plot_curves, plot_differences
 from aura.experts.language.presets import PRESETS, LanguageConfig
@@ -190,7 +190,7 @@ def moe_versus_dense(
 
 def _figures(card: LanguageCard) -> dict[str, float]:
     """What MLflow keeps of a training."""
-    speed = speed_to_quality(card)
+    speed = card.speed_to_quality
     return {
         "moe_bits_per_byte": card.moe.held_out.mean,
         "dense_bits_per_byte": card.dense.held_out.mean,
@@ -199,7 +199,7 @@ def _figures(card: LanguageCard) -> dict[str, float]:
         **({} if speed is None else {"speed_to_quality": speed}),
         "moe_seconds": card.moe.seconds,
         "dense_seconds": card.dense.seconds,
-        "dead_experts": sum(layer.dead_experts for layer in card.balance),
+        "dead_experts": card.dead_experts,
         "largest_max_over_mean": max(layer.max_over_mean for layer in card.balance),
         "moe_parameters": card.cost.moe.parameters,
         "active_parameters": card.cost.moe.active_parameters,

@@ -23,7 +23,7 @@ from pathlib import Path
 from report import Figure, as_json, figure, tell
 
 from aura.experts.language.card import LanguageCard
-from aura.experts.language.comparison import Interval, MoeVersusDense, speed_to_quality
+from aura.experts.language.comparison import Interval, MoeVersusDense
 from aura.experts.language.presets import PRESETS, SEEDS
 from aura.experts.language.text import read_text
 from aura.experts.language.tokens import LanguageText, tokenize
@@ -50,13 +50,13 @@ def figures_of(comparison: MoeVersusDense) -> list[Figure]:
     tell(comparison.sentence())
     cards = comparison.cards
     steps = f"language model, {cards[0].config.steps} steps"
-    dead = [sum(layer.dead_experts for layer in card.balance) for card in cards]
+    at_equal_steps, at_equal_time = [card.equal_steps for card in cards], [card.equal_time for card in cards]
     return [
-        *_bits(f"{steps}, bits per byte at equal steps", comparison.equal_steps, _equal_steps(cards), EQUAL_STEPS),
-        *_bits(f"{steps}, bits per byte at equal time", comparison.equal_time, _equal_time(cards), EQUAL_TIME),
+        *_bits(f"{steps}, bits per byte at equal steps", comparison.equal_steps, at_equal_steps, EQUAL_STEPS),
+        *_bits(f"{steps}, bits per byte at equal time", comparison.equal_time, at_equal_time, EQUAL_TIME),
         *_to_quality(f"{steps}, speed to quality", comparison),
         figure(f"{steps}, cost of a step", [card.step_cost_ratio for card in cards], "x", against=DENSE),
-        figure(f"{steps}, dead experts", dead, "experts"),
+        figure(f"{steps}, dead experts", [card.dead_experts for card in cards], "experts"),
     ]
 
 
@@ -69,7 +69,7 @@ def _bits(name: str, interval: Interval, seeds: Sequence[float], goal: float) ->
 
 def _to_quality(name: str, comparison: MoeVersusDense) -> list[Figure]:
     """In how many seeds the twin's quality is reached and, where that is in all of them, how fast."""
-    speeds = [speed for card in comparison.cards if (speed := speed_to_quality(card)) is not None]
+    speeds = [speed for card in comparison.cards if (speed := card.speed_to_quality) is not None]
     seeds = len(comparison.cards)
     rows = [figure(f"{name}, seeds that reach it", [len(speeds)], "seeds", goal=seeds, at_least=True)]
     speed = comparison.speed_to_quality
@@ -81,14 +81,6 @@ def _to_quality(name: str, comparison: MoeVersusDense) -> list[Figure]:
         figure(name, speeds, "x", value=speed.mean, against=DENSE, goal=SPEED, at_least=True),
         figure(f"{name}, lower end", [speed.low], "x", against=DENSE, goal=1.0, at_least=True),
     ]
-
-
-def _equal_steps(cards: Sequence[LanguageCard]) -> list[float]:
-    return [card.moe.held_out.mean / card.dense.held_out.mean - 1 for card in cards]
-
-
-def _equal_time(cards: Sequence[LanguageCard]) -> list[float]:
-    return [card.moe.held_out.mean / card.dense_longer.held_out.mean - 1 for card in cards]
 
 
 def _trained(parts: dict[str, Part], seed: int) -> bytes:

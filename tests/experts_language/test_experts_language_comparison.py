@@ -15,7 +15,7 @@ from scipy import stats
 
 from aura.experts.language.card import BitsPerByte, Curve, CurvePoint, LanguageCard, LanguageCardError, LayerBalance
 from aura.experts.language.checks import all_seeds_are_done, better_at_equal_steps, enough_tokens
-from aura.experts.language.comparison import ComparisonError, Interval, MoeVersusDense, speed_to_quality
+from aura.experts.language.comparison import ComparisonError, Interval, MoeVersusDense
 from aura.experts.language.plots import plot_curves, plot_differences
 from aura.experts.language.presets import PRESETS
 
@@ -88,7 +88,7 @@ def test_the_time_to_quality_is_read_off_the_line_between_two_measurements(card)
     # 2.5 lies 3/5 of the way from 2.8 down to 2.3: step 160, second 12 + 0.6 * 12.
     step, seconds = card.moe.reaches(2.5)
     assert (step, seconds) == pytest.approx((160, 19.2))
-    assert speed_to_quality(card) == pytest.approx(20 / 19.2)
+    assert card.speed_to_quality == pytest.approx(20 / 19.2)
     assert card.moe.reaches(2.9) == (100.0, 12.0)
     assert card.moe.reaches(2.0) is None
 

@@ -90,9 +90,8 @@ def test_an_owner_that_has_counted_more_than_the_one_before_continues_nothing(tm
         view.close()
 
 
-STATE = TierState(
-    Tier.L1, 100, 10, 1, gets=5, get_seconds=1.0, puts=5, deletes=5, promotions=5, demotions=5, bytes_in=5
-)
+COUNTED = dict.fromkeys(("gets", "get_seconds", "puts", "deletes", "promotions", "demotions", "bytes_in"), 5)
+STATE = TierState(Tier.L1, capacity_bytes=100, used_bytes=10, objects=1, **COUNTED)
 
 
 @pytest.mark.parametrize("name", COUNTED)

@@ -155,6 +155,35 @@ class LanguageCard:
         return self.moe.seconds / self.dense.seconds
 
     @property
+    def equal_steps(self) -> float:
+        """Relative difference to the twin after the same steps on the same batches; below zero is better."""
+        return self.moe.held_out.mean / self.dense.held_out.mean - 1
+
+    @property
+    def equal_time(self) -> float:
+        """Relative difference to the twin that had as much time; below zero is better."""
+        return self.moe.held_out.mean / self.dense_longer.held_out.mean - 1
+
+    @property
+    def speed_to_quality(self) -> float | None:
+        """Time of the twin's training over the time until the model with experts was as good; None when it never was.
+
+        Both by what was measured along the way, on the same part of the held-out text.
+        """
+        reached = self.reaches_quality
+        return None if reached is None else self.dense.seconds / reached[1]
+
+    @property
+    def reaches_quality(self) -> tuple[float, float] | None:
+        """Step and seconds at which the model with experts is as good as the twin in the end; None when it never is."""
+        return self.moe.reaches(self.dense.points[-1].held_out.mean)
+
+    @property
+    def dead_experts(self) -> int:
+        """Experts with less than a tenth of their fair load of the held-out text, over all layers."""
+        return sum(layer.dead_experts for layer in self.balance)
+
+    @property
     def proves_nothing(self) -> str | None:
         """Why the results say nothing about experts; None where the training was long enough."""
         return self.config.proves_nothing

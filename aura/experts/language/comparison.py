@@ -97,12 +97,12 @@ class MoeVersusDense:
     @property
     def equal_steps(self) -> Interval:
         """Relative difference after the same steps on the same batches."""
-        return self._over_seeds(lambda card: card.moe.held_out.mean / card.dense.held_out.mean - 1)
+        return self._over_seeds(lambda card: card.equal_steps)
 
     @property
     def equal_time(self) -> Interval:
         """Relative difference to a twin that was trained for as long as the model with experts took."""
-        return self._over_seeds(lambda card: card.moe.held_out.mean / card.dense_longer.held_out.mean - 1)
+        return self._over_seeds(lambda card: card.equal_time)
 
     @property
     def domains(self) -> Mapping[str, Interval]:
@@ -123,14 +123,14 @@ class MoeVersusDense:
 
         None where the model with experts is not as good in every seed.
         """
-        ratios = [speed_to_quality(card) for card in self.cards]
+        ratios = [card.speed_to_quality for card in self.cards]
         reached = [ratio for ratio in ratios if ratio is not None]
         return Interval.of(reached) if len(reached) == len(ratios) else None
 
     @property
     def dead_experts(self) -> int:
         """Experts with less than a tenth of their fair load of the held-out text, over all layers and seeds."""
-        return sum(layer.dead_experts for card in self.cards for layer in card.balance)
+        return sum(card.dead_experts for card in self.cards)
 
     def table(self) -> pa.Table:
         """One row per seed, in words that a table in the UI needs no legend for."""
@@ -171,32 +171,23 @@ class MoeVersusDense:
         return cls(tuple(sorted(cards, key=lambda card: card.config.seed)))
 
 
-def speed_to_quality(card: LanguageCard) -> float | None:
-    """Time of the twin's training over the time until the model with experts was as good; None when it never was.
-
-    Both by what was measured along the way, on the same part of the held-out text.
-    """
-    reached = card.moe.reaches(card.dense.points[-1].held_out.mean)
-    return None if reached is None else card.dense.seconds / reached[1]
-
-
 def _difference(card: LanguageCard, domain: str) -> float:
     return card.moe.held_out.domains[domain] / card.dense.held_out.domains[domain] - 1
 
 
 def _row(card: LanguageCard) -> dict[str, float | int | None]:
-    reached = card.moe.reaches(card.dense.points[-1].held_out.mean)
+    reached = card.reaches_quality
     return {
         "seed": card.config.seed,
         "experts": card.moe.held_out.mean,
         "dense": card.dense.held_out.mean,
         "dense, equal time": card.dense_longer.held_out.mean,
-        "at equal steps": card.moe.held_out.mean / card.dense.held_out.mean - 1,
-        "at equal time": card.moe.held_out.mean / card.dense_longer.held_out.mean - 1,
+        "at equal steps": card.equal_steps,
+        "at equal time": card.equal_time,
         "cost of a step": card.step_cost_ratio,
         "steps to quality": None if reached is None else reached[0],
-        "speed to quality": speed_to_quality(card),
-        "dead experts": sum(layer.dead_experts for layer in card.balance),
+        "speed to quality": card.speed_to_quality,
+        "dead experts": card.dead_experts,
         "max / mean load": max(layer.max_over_mean for layer in card.balance),
         "entropy of load": min(layer.normalised_entropy for layer in card.balance),
     }
