@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch  # noqa: TID253 - only what opens models imports this module
 import transformers  # noqa: TID253
 import xxhash
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn  # noqa: TID253
 from transformers.conversion_mapping import get_model_conversion_mapping  # noqa: TID253
 from transformers.core_model_loading import (  # noqa: TID253
@@ -98,17 +98,17 @@ def read_layers(directory: Path) -> Iterator[ExpertLayer]:
     """The experts of one layer after the other, with their weights, which are gone when the next one is asked for.
 
     Raises:
-        ModelFilesError: The directory is no model with experts, or weights of a layer are missing.
+        ModelFilesError: The directory is no model with experts, or weights of a layer are missing or damaged.
     """
     files = weight_files(directory)
-    config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
+    config = _configuration(directory)
     with torch.device("meta"):
         model = _model_class(directory)._from_config(config, dtype=config.dtype)  # noqa: SLF001 - as the Auto classes do
     layers = expert_layers(model)
     mapping: list[Any] = get_model_conversion_mapping(model)
     load = LoadStateDictConfig(weight_mapping=mapping, dtype=config.dtype)
     with ExitStack() as opened:
-        checkpoint = [opened.enter_context(safe_open(file, framework="pt")) for file in files]
+        checkpoint = [opened.enter_context(_open_weights(file)) for file in files]
         slices = {key: file.get_slice(key) for file in checkpoint for key in file.keys()}  # noqa: SIM118 - no mapping
         of_layer = _by_layer(model, layers, slices, mapping)
         for layer in layers:
@@ -137,8 +137,25 @@ def _by_layer(
     return found
 
 
+def _open_weights(file: Path) -> Any:  # noqa: ANN401 - an object of Rust without types
+    try:
+        return safe_open(file, framework="pt")
+    except SafetensorError as error:
+        raise ModelFilesError(f"{file} is damaged ({error}); save or download it again") from error
+
+
+def _configuration(directory: Path) -> transformers.PreTrainedConfig:
+    try:
+        return transformers.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelFilesError(
+            f"{directory / 'config.json'} is not one of transformers {transformers.__version__}, or needs code of the"
+            f" model's own, which is not run: {error}"
+        ) from error
+
+
 def _model_class(directory: Path) -> Any:  # noqa: ANN401 - a class whose methods have no types
-    config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True)
+    config = _configuration(directory)
     if getattr(config, "quantization_config", None) is not None:
         raise ModelFilesError(
             f"{directory} is quantized; save a copy of the model in bfloat16 or float32 and name that"
@@ -146,7 +163,7 @@ def _model_class(directory: Path) -> Any:  # noqa: ANN401 - a class whose method
     auto: Any = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     with torch.device("meta"):
         try:
-            return type(auto.from_config(config))
+            return type(auto.from_config(config, trust_remote_code=False))
         except ValueError as error:
             raise ModelFilesError(f"{directory} holds a {config.model_type}, which is no language model") from error
 
