@@ -23,10 +23,10 @@ EIGHT = {"num_experts": 8, "num_experts_per_tok": 2}
 LOCAL = {"num_local_experts": 8, "num_experts_per_tok": 2}
 
 
-def build(name: str) -> hf.PreTrainedModel:
-    """A model with random weights, biases included, in evaluation mode."""
+def build(name: str, **changes: object) -> hf.PreTrainedModel:
+    """A model with random weights, biases included, in evaluation mode; a Qwen's configuration may be changed."""
     torch.manual_seed(7)
-    model = _MODELS[name]()
+    model = _MODELS[name](**changes)
     with torch.no_grad():
         for parameter in model.parameters():
             if not parameter.any():
@@ -53,9 +53,8 @@ def save_with_letters(name: str, directory: Path) -> Path:
 
 
 def _qwen(**changes):
-    return hf.Qwen3MoeForCausalLM(
-        hf.Qwen3MoeConfig(**SIZES, **EIGHT, head_dim=16, intermediate_size=48, moe_intermediate_size=24, **changes)
-    )
+    own = {"head_dim": 16, "intermediate_size": 48, "moe_intermediate_size": 24}
+    return hf.Qwen3MoeForCausalLM(hf.Qwen3MoeConfig(**{**SIZES, **EIGHT, **own, **changes}))
 
 
 def _aura():

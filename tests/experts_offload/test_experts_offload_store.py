@@ -94,6 +94,11 @@ def test_other_weights_do_not_take_a_name(store, saved, tmp_path):
 
     with pytest.raises(NameTakenError, match="experts remove mine"):
         experts.put(tmp_path / "other", "mine")
+    shorter = build("qwen", num_hidden_layers=2)
+    shorter.load_state_dict(build("qwen").state_dict(), strict=False)
+    shorter.save_pretrained(tmp_path / "shorter")
+    with pytest.raises(NameTakenError, match="experts remove mine"):
+        experts.put(tmp_path / "shorter", "mine")
     assert experts.model("mine") == first
 
 
@@ -157,6 +162,17 @@ def test_directories_that_are_no_models_are_refused(store, tmp_path, saved):
     (quantized / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelFilesError, match="is quantized"):
         experts.put(quantized)
+    foreign = save("qwen", tmp_path / "foreign")
+    changes = {"model_type": "foreign", "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}}
+    (foreign / "config.json").write_text(json.dumps(json.loads((foreign / "config.json").read_text()) | changes))
+    (foreign / "own.py").write_text(f"open({str(tmp_path / 'it ran')!r}, 'w')")
+    with pytest.raises(ModelFilesError, match="code of the model's own, which is not run"):
+        experts.put(foreign)
+    assert not (tmp_path / "it ran").exists()
+    damaged = save("qwen", tmp_path / "damaged")
+    (damaged / "model.safetensors").write_bytes(b"no tensors at all")
+    with pytest.raises(ModelFilesError, match=r"model\.safetensors is damaged"):
+        experts.put(damaged)
     import transformers as hf
 
     sizes = {"vocab_size": 8, "hidden_size": 16, "num_hidden_layers": 1, "head_dim": 8, "intermediate_size": 16}

@@ -21,7 +21,7 @@ import numpy as np
 import xxhash
 from filelock import FileLock, Timeout
 
-from aura.experts.offload.errors import ModelFilesError, NameTakenError, UnknownModelError
+from aura.experts.offload.errors import ModelFilesError, NameTakenError, OffloadError, UnknownModelError
 from aura.tiers.blocks import content_version, rough_bytes
 from aura.tiers.places import EXPERTS
 from aura.tiers.records import Entry, Tier
@@ -111,6 +111,7 @@ class ExpertStore:
         Raises:
             ModelFilesError: The directory is no model with experts.
             NameTakenError: Experts with other weights are there under this name.
+            OffloadError: Another process has been changing experts for too long.
             StoreError: The store failed; then the model is not there, or as before.
         """
         from aura.experts.offload.checkpoint import fingerprint, read_layers
@@ -137,14 +138,13 @@ class ExpertStore:
                 counts.append(layer.experts)
                 digests.append(content_version({key.rpartition("/")[2]: [part] for key, part in parts.items()})[0])
                 if known is not None and known.layer_digests[number : number + 1] != (digests[-1],):
-                    raise NameTakenError(
-                        f"other experts are in the store as {name!r}, from {known.source}: give another name, or"
-                        f" remove them first (`aura experts remove {name}`)"
-                    )
+                    raise _taken(known)
                 if not parts.keys() <= there:
                     self._write(parts)
                 tell(f"layer {number}: {layer.experts} experts of {rough_bytes(next(iter(parts.values()))):,} bytes")
                 del weights, parts
+            if known is not None and len(known.layer_digests) > len(digests):
+                raise _taken(known)
             if fingerprint(directory) != before_reading:
                 raise ModelFilesError(f"{directory} changed while it was read; put it again")
             digest = xxhash.xxh3_128_hexdigest("".join(digests).encode())
@@ -196,6 +196,7 @@ class ExpertStore:
 
         Raises:
             UnknownModelError: There is nothing under this name.
+            OffloadError: Another process has been changing experts for too long.
         """
         with self._changing():
             there = self._keys(name)
@@ -233,10 +234,17 @@ class ExpertStore:
             with FileLock(lock, timeout=LOCK_SECONDS):
                 yield
         except Timeout as error:
-            raise NameTakenError(
+            raise OffloadError(
                 f"another process has been changing experts for over {LOCK_SECONDS:.0f} s; wait for it or end it (it"
                 f" holds {lock})"
             ) from error
+
+
+def _taken(known: ExpertModel) -> NameTakenError:
+    return NameTakenError(
+        f"other experts are in the store as {known.name!r}, from {known.source}: give another name, or remove them"
+        f" first (`aura experts remove {known.name}`)"
+    )
 
 
 def weights_of(part: Part, dtypes: Mapping[str, str]) -> Weights:
