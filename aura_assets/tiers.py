@@ -15,7 +15,6 @@ from aura.tiers.planning.placement import TierPlacement, plan_and_apply
 from aura.tiers.planning.plots import plot_history, plot_placement, plot_profile
 from aura.tiers.planning.profile import TierProfile, measure_profile
 from aura.tiers.store import TieredStore
-from aura.tiers.tables import ValueSchemaError
 from aura_assets.asset import aura_asset
 from aura_assets.automation import every_day
 from aura_assets.checks import TIER_PLACEMENT, TIER_PROFILE
@@ -79,7 +78,8 @@ def tier_placement(
     """
     heard = _heard(context, events)
     swept = Catalog(store).sweep()
-    placement = plan_and_apply(store, tier_profile, previous=_previous(context, store))
+    previous = Catalog(store).load_previous(TierPlacement, "tier_placement", None)
+    placement = plan_and_apply(store, tier_profile, previous=previous)
     figures = {
         "swept_blocks": swept,
         "accesses": placement.accesses,
@@ -91,6 +91,11 @@ def tier_placement(
         "demoted": placement.moves.demoted,
         "bytes_moved": placement.moves.bytes_moved,
     }
+    capacities = {}
+    for row in placement.tiers.to_pylist():
+        tier, capacity = row["tier"], row["capacity_bytes"]
+        capacities[f"{tier}_capacity_bytes"] = "no limit" if capacity is None else str(capacity)
+        figures |= {f"{tier}_{held}": row[held] for held in ("used_bytes_before", "used_bytes_after", "objects_after")}
     for name, replay in (("before", placement.replay_before), ("after", placement.replay_after)):
         if replay is not None:
             figures[f"mean_get_us_{name}"] = 1e6 * replay.measured.mean_seconds
@@ -109,6 +114,7 @@ def tier_placement(
             "over_time": picture(plot_history(placement), "size of each tier and cost of an access over time"),
             **heard,
         },
+        parameters={"basis": placement.basis, **capacities},
         lineage=lambda version: [
             *_whereabouts(store),
             *decided(
@@ -120,15 +126,6 @@ def tier_placement(
             ),
         ],
     )
-
-
-def _previous(context: dg.AssetExecutionContext, store: TieredStore) -> TierPlacement | None:
-    """The placement before this one; its history is lost where it was published by another version of the code."""
-    try:
-        return Catalog(store).load_previous(TierPlacement, "tier_placement", None)
-    except ValueSchemaError as error:
-        context.log.warning("The history of the placements starts anew: %s", error)
-        return None
 
 
 def _whereabouts(store: TieredStore) -> list[Write]:

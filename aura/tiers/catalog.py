@@ -43,6 +43,7 @@ from aura.tiers.published import (
 )
 from aura.tiers.records import Tier
 from aura.tiers.store import TieredStore
+from aura.tiers.tables import ValueSchemaError
 from aura.tiers.values import Part, StoredValue
 
 logger = logging.getLogger(__name__)
@@ -304,7 +305,13 @@ class Catalog:
                 published = current
                 continue
             parts = {part.name: join([objects[key] for key in part.keys]) for part in published.parts}
-            return kind.from_parts(parts), published
+            try:
+                return kind.from_parts(parts), published
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueSchemaError(
+                    f"{_shown(name, partition)} was written in a form that cannot be read ({error}): materialize it"
+                    " again"
+                ) from error
 
     def _required(self, name: str, partition: str | None) -> Published:
         published = self.find(name, partition)

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from aura.tiers.published import CatalogError
 from aura.tiers.values import Part
 
 METADATA_KEY = b"aura"
@@ -19,7 +20,7 @@ METADATA_KEY = b"aura"
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 
 
-class ValueSchemaError(ValueError):
+class ValueSchemaError(CatalogError, ValueError):
     """The parts of a stored value are not what its type expects."""
 
 
