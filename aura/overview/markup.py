@@ -41,7 +41,10 @@ def title(subtitle: str) -> str:
 
 
 def overview(rows: Sequence[AssetRow], now: datetime) -> str:
-    """The summary over all assets: freshness, what computing everything cost, energy by source."""
+    """The summary over all assets: freshness, what computing everything cost, energy by source.
+
+    Values whose computation is not known, since all that is recorded took them over, have no part in the costs.
+    """
     states = [row.freshness(now) for row in rows]
     materialized = len(rows) - states.count(Freshness.NEVER)
     others = [
@@ -49,16 +52,22 @@ def overview(rows: Sequence[AssetRow], now: datetime) -> str:
         for state in (Freshness.LATE, Freshness.UNKNOWN, Freshness.NEVER)
         if state in states
     ]
-    costs = [row.computed for row in rows if row.computed is not None]
+    made = [row.computed for row in rows if row.computed is not None]
+    costs = [cost for cost in made if not cost.reused]
     setbacks = [f"{row.asset} {row.setback}" for row in rows if row.setback]
     failed = [f"{row.asset}: {name}" for row in rows for name, passed in row.checks.items() if not passed]
     checks = sum(len(row.checks) for row in rows)
     wall, cpu = sum(cost.wall_seconds for cost in costs), sum(cost.cpu_seconds for cost in costs)
     limit = f"limit {units.span(FRESH_FOR)}"
+    unknown = [f"not known for {len(made) - len(costs)}"] if len(costs) < len(made) else []
     tiles = [
         _tile("fresh", f"{states.count(Freshness.FRESH)} of {materialized}", " · ".join([limit, *others, *setbacks])),
         _tile("checks passed", f"{checks - len(failed)} of {checks}", ", ".join(failed) or "when last computed"),
-        _tile("computing it all took", units.seconds(wall), f"{units.seconds(cpu)} of CPU time"),
+        _tile(
+            "computing it all took",
+            units.seconds(wall) if costs else "unknown",
+            ", ".join([f"{units.seconds(cpu)} of CPU time"] * bool(costs) + unknown) or "no computation is known",
+        ),
         _tile("energy of that", *_energies(costs)),
     ]
     return f'<div class="au-tiles">{"".join(tiles)}</div>'
@@ -73,7 +82,7 @@ def _energies(costs: Iterable[MaterializationCost]) -> tuple[str, str]:
         else:
             totals[cost.energy_source] = totals.get(cost.energy_source, 0.0) + cost.joules
     if not totals:
-        return "unavailable", "no counter was read"
+        return "unavailable", "no counter was read" if without else "no computation is known"
     shown = [f"{units.joules(total)} {source}" for source, total in sorted(totals.items())]
     rest = [*shown[1:], *([f"unavailable for {without}"] if without else [])]
     first, _, source = shown[0].rpartition(" ")

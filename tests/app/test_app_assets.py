@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -121,6 +122,19 @@ def test_joules_of_different_sources_are_never_added_up():
     for figure in figures_of([run(1), modelled])[-2:]:
         assert len(cost_chart([run(1), modelled], figure)["data"]["values"]) == 1
     assert titles[-2:] == ["energy measured, J", "energy modelled, J"]
+
+
+def test_the_summary_adds_up_what_was_computed_and_not_what_was_taken_over():
+    def tiles(*runs):
+        text = re.sub(r"<[^>]+>", "|", markup.overview(asset_rows(book(*runs), [], ["notes"]), NOW))
+        return [part for part in text.split("|") if part]
+
+    reused = run(1, "reused", asset="b", wall_seconds=900.0, cpu_seconds=900.0, joules=900.0)
+    both = tiles(run(2), run(1, "reused", wall_seconds=900.0), reused)
+    assert both[6:9] == ["computing it all took", "60.0 s", "30.0 s of CPU time, not known for 1"]
+    assert both[9:] == ["energy of that", "5.00 J", "measured"]
+    assert tiles(reused)[6:9] == ["computing it all took", "unknown", "not known for 1"]
+    assert tiles(run(1, "failed"))[6:9] == ["computing it all took", "unknown", "no computation is known"]
 
 
 def test_names_from_outside_are_escaped():
