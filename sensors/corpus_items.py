@@ -13,13 +13,13 @@ from collections.abc import Callable
 import dagster as dg
 
 from aura.events.batches import Done, Launch, OffsetRange, Outcome, RetryPolicy, Wait, decide
-from aura.events.consumer import dead_letter
 from aura.events.errors import EventError
 from aura.events.event import Record
 from aura.events.log import EventLog
-from aura.events.scan import Scan, look
+from aura.events.scan import Scan
 from resources.events import Events
 from sensors.attempts import attempts_at, run_request
+from sensors.cursors import cursor_at, read_on
 
 TOPIC = "corpus.items"
 POLICY = RetryPolicy()
@@ -63,18 +63,10 @@ class Look:
         self._done: dict[str, dict[int, int]] = {}
 
     def scan(self, cursor: str | None) -> Scan:
-        """Read on from the cursor, or from the beginning if it is of another log; what cannot be decoded is buried."""
-        place, _, text = (cursor or "").partition("\n")
-        try:
-            known = Scan.from_json(text) if place == self.place else Scan()
-        except ValueError:
-            # It only saves reading.
-            known = Scan()
-        scan, poison = look(self.log, TOPIC, known, source_of)
-        if poison:
-            # Its id follows from its place, so that a look that is repeated buries it once.
-            self.log.publish(self.log.registry.get(TOPIC).dead.name, [dead_letter(each, GROUP) for each in poison])
-            self.said.append(f"{len(poison)} records could not be decoded and went to {TOPIC}.dead")
+        """Read on; what cannot be decoded is buried."""
+        scan, buried = read_on(self.log, TOPIC, cursor, source_of, group=GROUP)
+        if buried:
+            self.said.append(f"{buried} records could not be decoded and went to {TOPIC}.dead")
         return scan
 
     def decide(self, source: str, pending: OffsetRange, policy: RetryPolicy, now: float) -> int:
@@ -186,7 +178,7 @@ def corpus_items(
             ],
             skip_reason=None if tick.launches else said,
             asset_events=tick.recorded,
-            cursor=f"{tick.place}\n{scan.to_json()}",
+            cursor=cursor_at(tick.place, scan),
         )
 
     return sensor

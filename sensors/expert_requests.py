@@ -13,13 +13,16 @@ import dagster as dg
 
 from aura.events.batches import Done, Launch, OffsetRange, RetryPolicy, decide
 from aura.events.errors import EventError
-from aura.events.scan import Scan, look
 from aura.experts.routing.requests import TOPIC, request_of
 from resources.events import Events
 from sensors.attempts import attempts_at, run_request
+from sensors.cursors import cursor_at, read_on
 
 POLICY = RetryPolicy()
 """Attempts at a request and the waits between them."""
+
+GROUP = "sensor expert_requests"
+"""Who puts what cannot be decoded with the dead letters."""
 
 MOST = 20
 """Runs that one look asks for; further requests wait for the next."""
@@ -56,7 +59,7 @@ def expert_requests(
         try:
             with events.open() as log:
                 place = log.identity(TOPIC)
-                scan, poison = look(log, TOPIC, _known(context.cursor, place), request_of)
+                scan, buried = read_on(log, TOPIC, context.cursor, request_of, group=GROUP)
         except EventError as error:
             return dg.SkipReason(f"{error} No event is lost: the next look goes on from the same place.")
         launches: dict[str, Launch] = {}
@@ -69,7 +72,10 @@ def expert_requests(
                 scan = scan.without(request, pending.partition, decision.events.end)
             elif isinstance(decision, Launch):
                 launches[request] = decision
-        said = f"{len(launches)} of {len(scan.found)} requests are kept now; {len(poison)} events could not be read."
+        said = f"{len(launches)} of {len(scan.found)} requests are kept now."
+        if buried:
+            said += f" {buried} records could not be decoded and went to {TOPIC}.dead."
+        context.log.info(said)
         there = partitions.get_partition_keys(dynamic_partitions_store=context.instance)
         new = sorted(launches.keys() - set(there))
         return dg.SensorResult(
@@ -79,16 +85,7 @@ def expert_requests(
             ],
             skip_reason=None if launches else said,
             dynamic_partitions_requests=[partitions.build_add_request(new)] if new else [],
-            cursor=f"{place}\n{scan.to_json()}",
+            cursor=cursor_at(place, scan),
         )
 
     return sensor
-
-
-def _known(cursor: str | None, place: str) -> Scan:
-    """What the cursor says of this log; nothing if it is of another, or cannot be read."""
-    at, _, text = (cursor or "").partition("\n")
-    try:
-        return Scan.from_json(text) if at == place else Scan()
-    except ValueError:
-        return Scan()
