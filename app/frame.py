@@ -6,9 +6,11 @@ content of a page (`views`).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import TypeVar, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
@@ -17,9 +19,9 @@ from aura.events.errors import EventError
 from aura.overview import markup, units
 from aura.overview.costs import ERRORS as COST_ERRORS
 from aura.overview.costs import CostBook, CostView
-from aura.overview.event_log import EventView, TopicFigures
+from aura.overview.event_log import EventView, TailRecord, TopicFigures
 from aura.overview.machine import MachineView
-from aura.overview.readings import Reader, Reading
+from aura.overview.readings import KeyedReader, Reader, Reading
 from aura.overview.stored import StoredValue, StoreView, TierFigures
 from aura.overview.values import Shown, ValueView
 from aura.services.status import Report, check_services
@@ -27,11 +29,19 @@ from aura.settings import LOOPBACK, Settings
 from aura.tiers.errors import StoreError
 from aura.tiers.published import CatalogError
 
+Value = TypeVar("Value")
+
 PATIENCE_SECONDS = 0.6
 """How long a panel waits for its source before it is drawn without."""
 
 OWNER_SECONDS = 5.0
 """How long the store's owner may take before it counts as absent."""
+
+KEPT = 24
+"""Topics and values of which the latest reading stays in memory."""
+
+LOOK_AGAIN_SECONDS = 1.0
+"""How soon a page is drawn again whose sources have not answered yet."""
 
 # A tracking server is asked rarely; a SQLite file whenever the page looks, which is cheap if nobody wrote to it.
 TIERS_EVERY_SECONDS = 2.0
@@ -61,9 +71,9 @@ class Readers:
     costs_every_seconds: float
     topics: Reader[tuple[TopicFigures, ...]]
     services: Reader[Report]
+    tails: KeyedReader[tuple[str, int], list[TailRecord]]
+    shown: KeyedReader[tuple[str, str | None], Shown[object] | None]
     store: StoreView
-    shown: ValueView
-    events: EventView
     machine: MachineView
 
 
@@ -83,8 +93,14 @@ class Frame:
     live: bool
     window: timedelta | None
 
-    def part(self, draw: Callable[[Frame], None], key: str, every_seconds: float) -> None:
-        """Draw a part of the page that is drawn again by itself while the page is live, without the rest."""
+    def part(self, draw: Callable[[Frame], None], key: str, every_seconds: float | None = None) -> None:
+        """Draw a part of the page that is drawn again without the rest: when the visitor acts in it, and by itself.
+
+        Args:
+            draw: Draws it.
+            key: Its name on this page.
+            every_seconds: How often it is drawn by itself while the page is live; None for never.
+        """
         st.fragment(draw, run_every=every_seconds if self.live else None, key=key)(self)
 
     def costs(self) -> Reading[CostBook]:
@@ -112,21 +128,36 @@ class Frame:
         every = SERVICES_EVERY_SECONDS
         return self.readers.services.latest(max_age_seconds=every, patience_seconds=PATIENCE_SECONDS)
 
-    def shown(self, name: str, partition: str | None) -> Shown | None:
+    def tail(self, topic: str, count: int) -> Reading[list[TailRecord]]:
+        """The latest records of a topic, the newest first."""
+        every = EVENTS_EVERY_SECONDS
+        return self.readers.tails.latest((topic, count), max_age_seconds=every / 2, patience_seconds=PATIENCE_SECONDS)
+
+    def shown(self, name: str, partition: str | None, kind: type[Value]) -> Shown[Value] | None:
         """A published value with its pictures; None, and a panel with the reason, where it cannot be had."""
         title = name if partition is None else f"{name} of {partition}"
-        try:
-            found = self.readers.shown.get(name, partition)
-        except (StoreError, CatalogError) as error:
-            st.html(markup.remedy(f"{title} cannot be read", str(error)))
-            return None
-        if found is None:
+        every = ASSETS_EVERY_SECONDS
+        reading = self.readers.shown.latest(
+            (name, partition), max_age_seconds=every / 2, patience_seconds=PATIENCE_SECONDS
+        )
+        draw_absence(reading, f"{title} cannot be shown", str(self.settings.store_directory))
+        found = reading.value
+        if found is None and not reading.error and not reading.pending:
             st.html(markup.remedy(f"{title} is not published", f"Materialize `{name}` in Dagster.", alarm=False))
-        return found
+        if found is not None and not isinstance(found.value, kind):
+            other = f"It is a {type(found.value).__name__}, not a {kind.__name__}: materialize `{name}` again."
+            st.html(markup.remedy(f"{title} cannot be shown", other))
+            return None
+        return cast("Shown[Value] | None", found)
 
     def since(self) -> datetime | None:
         """Where the window begins, in UTC; None where it has no beginning."""
         return None if self.window is None else datetime.now(UTC) - self.window
+
+    @property
+    def event_log(self) -> str:
+        """Where the event log is."""
+        return self.settings.events.kafka or str(self.settings.event_log_file)
 
     @property
     def dagster(self) -> str:
@@ -146,7 +177,10 @@ def open_readers(settings: Settings) -> Readers:
     store = StoreView(settings.store_directory, OWNER_SECONDS)
     costs = CostView(tracking_uri, settings.measure.mlflow_experiment)
     events = EventView(settings)
+    shown = ValueView(store.joined, store.published)
     return Readers(
+        tails=KeyedReader(lambda of: events.tail(*of), (EventError,), KEPT),
+        shown=KeyedReader(lambda of: shown.get(*of), (StoreError, CatalogError), KEPT),
         tiers=Reader(store.tiers, (StoreError,)),
         values=Reader(store.values, (StoreError, CatalogError)),
         costs=Reader(costs.book, COST_ERRORS),
@@ -154,8 +188,6 @@ def open_readers(settings: Settings) -> Readers:
         topics=Reader(events.topics, (EventError,)),
         services=Reader(lambda: check_services(settings, now=datetime.now(UTC), looking_on=True), ()),
         store=store,
-        shown=ValueView(store.joined, store.published),
-        events=events,
         machine=MachineView(),
     )
 
@@ -174,12 +206,28 @@ def draw_head(settings: Settings, subtitle: str) -> Frame:
 
 
 def draw_absence(reading: Reading[object], title: str, address: str) -> None:
-    """Say that a source is not there, and the remedy; nothing if it is."""
+    """Say that a source is not there, and the remedy; nothing if it is. A page that waits for it is drawn again."""
     if reading.error is not None:
         st.html(markup.remedy(title, reading.error))
-    elif reading.value is None or reading.waited_seconds > OWNER_SECONDS:
-        waiting = f"Reading {address}, for {reading.waited_seconds:.0f} s so far."
+    elif reading.pending or reading.waited_seconds > OWNER_SECONDS:
+        waiting = (
+            f"Reading {address}, for {reading.waited_seconds:.0f} s so far. `aura status` says which services answer."
+        )
         st.html(markup.remedy(f"{title} yet", waiting, alarm=False))
+    if reading.pending:
+        look_again()
+
+
+def look_again() -> None:
+    """Draw the page again in a moment, also where it is not live."""
+    drawn_at = time.monotonic()
+
+    @st.fragment(run_every=LOOK_AGAIN_SECONDS)
+    def wait() -> None:
+        if time.monotonic() - drawn_at > LOOK_AGAIN_SECONDS / 2:
+            st.rerun()
+
+    wait()
 
 
 def as_of(reading: Reading[object]) -> str:
@@ -207,7 +255,7 @@ def made_at(moment: datetime) -> str:
     return f"Computed {units.age(moment, datetime.now(UTC))}, at {clock(moment)}."
 
 
-def draw_pictures(shown: Shown | None) -> None:
+def draw_pictures(shown: Shown[object] | None) -> None:
     """The pictures of a value, side by side where there is room, and its age."""
     if shown is None:
         return

@@ -39,9 +39,7 @@ def draw(frame: Frame) -> None:
 def draw_topics(frame: Frame) -> None:
     """One line per topic."""
     topics = frame.topics()
-    draw_absence(
-        topics, "The event log is not known", frame.settings.events.kafka or str(frame.settings.event_log_file)
-    )
+    draw_absence(topics, "The event log is not known", frame.event_log)
     if topics.value is not None:
         st.html(markup.note(f"{as_of(topics)} Lag is what a consumer has not committed."))
         st.html(markup.topic_table(topics.value, topics.taken_at))
@@ -55,13 +53,12 @@ def draw_tail(frame: Frame) -> None:
         names = [topic.name for topic in TOPICS.all() if not topic.name.endswith(DEAD)]
         topic = st.selectbox("Topic", names, key="topic")
         dead = st.toggle("Dead letters", key="dead", help="What could not be processed, with the reason.")
-    try:
-        records = frame.readers.events.tail(topic + DEAD if dead else topic, TAIL)
-    except EventError as error:
-        st.html(markup.remedy(f"{topic} cannot be read", str(error)))
+    tail = frame.tail(topic + DEAD if dead else topic, TAIL)
+    draw_absence(tail, f"{topic} cannot be read", frame.event_log)
+    if tail.value is None:
         return
     since = frame.since()
-    records = [record for record in records if since is None or record.time >= since]
+    records = [record for record in tail.value if since is None or record.time >= since]
     if not records:
         st.html(markup.note("No record within the time window."))
         return

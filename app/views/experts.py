@@ -9,6 +9,7 @@ import streamlit as st
 from app.frame import PICTURES_EVERY_SECONDS, Frame, draw_absence, draw_pictures, made_at
 from app.pick import picked_partition
 from aura.experts.language.comparison import MoeVersusDense
+from aura.experts.routing.requests import RequestActivations
 from aura.experts.routing.table import RoutingTable
 from aura.overview import markup
 
@@ -53,8 +54,8 @@ def draw_routing(frame: Frame) -> None:
         nothing = f"Materialize `{ROUTING}`, or run `make demo`. A source without labels trains no experts."
         st.html(markup.remedy("No routing is published yet", nothing, alarm=False))
         return
-    shown = frame.shown(ROUTING, partition)
-    if shown is None or not isinstance(shown.value, RoutingTable):
+    shown = frame.shown(ROUTING, partition, RoutingTable)
+    if shown is None:
         return
     figures = shown.value.figures
     st.subheader("Routing", anchor=False)
@@ -63,17 +64,19 @@ def draw_routing(frame: Frame) -> None:
     st.dataframe(layers.to_pandas(), hide_index=True)
     draw_pictures(shown)
     if any(value.name == MODEL and value.partition == partition for value in values.value):
-        draw_pictures(frame.shown(MODEL, partition))
+        draw_pictures(frame.shown(MODEL, partition, object))
 
 
 def draw_comparison(frame: Frame) -> None:
     """Whether experts pay: the language model against its dense twin."""
-    values = frame.values().value or ()
+    values = frame.values().value
+    if values is None:
+        return
     if not any(value.name == COMPARISON for value in values):
         st.html(markup.note("Not measured here yet: run the job `language` in Dagster, which takes minutes."))
         return
-    shown = frame.shown(COMPARISON, None)
-    if shown is None or not isinstance(shown.value, MoeVersusDense):
+    shown = frame.shown(COMPARISON, None, MoeVersusDense)
+    if shown is None:
         return
     comparison = shown.value
     better = comparison.proves_nothing is None and comparison.equal_time.high < 0
@@ -91,7 +94,7 @@ def draw_requests(frame: Frame) -> None:
         return
     st.subheader("Requests", anchor=False)
     partition = picked_partition(requests, (REQUESTS,), "request")
-    shown = frame.shown(REQUESTS, partition)
+    shown = frame.shown(REQUESTS, partition, RequestActivations)
     if shown is not None:
         st.html(markup.note(made_at(datetime.fromisoformat(shown.published.created_at))))
         draw_pictures(shown)

@@ -12,12 +12,11 @@ from app.charts import cost_chart, figures_of
 from app.frame import ASSETS_EVERY_SECONDS, EVENTS_EVERY_SECONDS, Frame, as_of, draw_absence
 from aura.corpus.errors import CorpusError
 from aura.corpus.registry import SourceRegistry
-from aura.events.errors import EventError
 from aura.overview import markup
 from aura.overview.assets import AssetRow, asset_rows
 from aura.overview.costs import CostBook
 from aura.overview.dagster_api import materialize
-from aura.overview.event_log import ALERTS, DRIFT
+from aura.overview.event_log import ALERTS, DRIFT, TailRecord
 from aura.settings import Settings
 
 TITLE = "Overview"
@@ -123,14 +122,16 @@ def draw_alerts(frame: Frame) -> None:
     """What was raised on the topic of alerts, and drift that was found."""
     topics = frame.topics()
     if topics.value is None:
-        draw_absence(topics, "Alerts are not known", str(frame.settings.event_log_file))
-        return
-    try:
-        found = [record for topic in (ALERTS, DRIFT) for record in frame.readers.events.tail(topic, ALERTS_SHOWN)]
-    except EventError as error:
-        st.html(markup.remedy("Alerts cannot be read", str(error)))
+        draw_absence(topics, "Alerts are not known", frame.event_log)
         return
     since = frame.since()
+    found: list[TailRecord] = []
+    for topic in (ALERTS, DRIFT):
+        tail = frame.tail(topic, ALERTS_SHOWN)
+        draw_absence(tail, f"{topic} cannot be read", frame.event_log)
+        if tail.value is None:
+            return
+        found += tail.value
     within = sorted(
         (record for record in found if since is None or record.time >= since), key=lambda each: each.time, reverse=True
     )

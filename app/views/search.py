@@ -31,7 +31,7 @@ LISTED = 500
 
 def draw(frame: Frame) -> None:
     """Draw the page."""
-    draw_search(frame)
+    frame.part(draw_search, "search")
     st.subheader("Items", anchor=False)
     frame.part(draw_corpus, "corpus", PICTURES_EVERY_SECONDS)
 
@@ -79,8 +79,8 @@ def draw_corpus(frame: Frame) -> None:
         nothing = "`make demo` lists the built-in sources, `aura sources add notes ~/notes` a directory of your own."
         st.html(markup.remedy("No source is listed yet", nothing, alarm=False))
         return
-    shown = frame.shown("corpus_manifest", partition)
-    if shown is None or not isinstance(shown.value, CorpusManifest):
+    shown = frame.shown("corpus_manifest", partition, CorpusManifest)
+    if shown is None:
         return
     manifest = shown.value
     st.html(markup.note(made_at(datetime.fromisoformat(shown.published.created_at))))

@@ -48,11 +48,13 @@ def draw_tiers(frame: Frame) -> None:
 
 def draw_placement(frame: Frame) -> None:
     """What the tiers cost here, and the placement before and after."""
-    values = frame.values().value or ()
+    values = frame.values().value
+    if values is None:
+        return
     published = {value.name for value in values}
     for name in ("tier_placement", "tier_profile"):
         if name in published:
-            draw_pictures(frame.shown(name, None))
+            draw_pictures(frame.shown(name, None, object))
     if not published & {"tier_placement", "tier_profile"}:
         st.html(markup.note("No placement is published: materialize `tier_profile` and `tier_placement`."))
 

@@ -51,7 +51,7 @@ def draw_source(frame: Frame) -> None:
     if "embedding_loops" in published:
         draw_loops(frame, partition)
     for name in filter(published.__contains__, MORE):
-        draw_pictures(frame.shown(name, partition))
+        draw_pictures(frame.shown(name, partition, object))
 
 
 def draw_drifts(frame: Frame, published: set[str], partition: str) -> None:
@@ -66,8 +66,8 @@ def draw_drifts(frame: Frame, published: set[str], partition: str) -> None:
 
 def draw_drift(frame: Frame, name: str, title: str, partition: str) -> None:
     """A decision in words, with both tests."""
-    shown = frame.shown(name, partition)
-    if shown is None or not isinstance(shown.value, DriftReport):
+    shown = frame.shown(name, partition, DriftReport)
+    if shown is None:
         return
     report = shown.value
     st.html(markup.verdict(title, report.headline, report.sentence, STATES.get(report.verdict, "late")))
@@ -78,8 +78,8 @@ def draw_drift(frame: Frame, name: str, title: str, partition: str) -> None:
 
 def draw_diagrams(frame: Frame, name: str, partition: str) -> None:
     """Diagram, barcode and Betti curves, with what they guarantee."""
-    shown = frame.shown(name, partition)
-    if shown is None or not isinstance(shown.value, PersistenceDiagrams):
+    shown = frame.shown(name, partition, PersistenceDiagrams)
+    if shown is None:
         return
     st.subheader("Diagrams of the texts" if name == DIAGRAMS[0] else "Diagrams of the images", anchor=False)
     provenance = shown.value.provenance
@@ -89,18 +89,12 @@ def draw_diagrams(frame: Frame, name: str, partition: str) -> None:
 
 def draw_loops(frame: Frame, partition: str) -> None:
     """The items of the longest loops in order."""
-    loops = frame.shown("embedding_loops", partition)
-    embeddings, manifest = frame.shown("text_embeddings", partition), frame.shown("corpus_manifest", partition)
+    loops = frame.shown("embedding_loops", partition, RepresentativeCycles)
+    embeddings = frame.shown("text_embeddings", partition, EmbeddingTable)
+    manifest = frame.shown("corpus_manifest", partition, CorpusManifest)
     if loops is None or embeddings is None or manifest is None:
-        return
-    cycles, table, corpus = loops.value, embeddings.value, manifest.value
-    if not (
-        isinstance(cycles, RepresentativeCycles)
-        and isinstance(table, EmbeddingTable)
-        and isinstance(corpus, CorpusManifest)
-    ):
         return
     st.subheader("What the longest loops are about", anchor=False)
     st.html(markup.note("The items of each loop in order; the last is a neighbour of the first."))
-    items = loop_items(cycles, table, corpus)
+    items = loop_items(loops.value, embeddings.value, manifest.value)
     st.dataframe(items.to_pandas(), hide_index=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 Value_co = TypeVar("Value_co", covariant=True)
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Reading(Generic[Value_co]):
     taken_at: datetime
     error: str | None
     waited_seconds: float
+
+    @property
+    def pending(self) -> bool:
+        """Whether nothing is known yet because the first attempt is under way."""
+        return self.value is None and self.error is None and self.waited_seconds > 0
 
 
 class Reader(Generic[Value]):
@@ -96,3 +103,30 @@ class Reader(Generic[Value]):
             return Reading(attempt.result(), datetime.now(UTC), None, 0.0)
         except self._errors as error:
             return Reading(None, datetime.now(UTC), str(error), 0.0)
+
+
+class KeyedReader(Generic[Key, Value]):
+    """Reads one thing of many, with a `Reader` for each; those that were asked for last stay in memory."""
+
+    def __init__(self, read: Callable[[Key], Value], errors: tuple[type[Exception], ...], kept: int) -> None:
+        """Nothing is read yet.
+
+        Args:
+            read: Reads one of them; called in a thread, for several keys at a time.
+            errors: As of a `Reader`.
+            kept: How many stay in memory.
+        """
+        self._read = read
+        self._errors = errors
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._readers: OrderedDict[Key, Reader[Value]] = OrderedDict()
+
+    def latest(self, key: Key, *, max_age_seconds: float, patience_seconds: float) -> Reading[Value]:
+        """The latest result for a key; see `Reader.latest`."""
+        with self._lock:
+            reader = self._readers.setdefault(key, Reader(lambda: self._read(key), self._errors))
+            self._readers.move_to_end(key)
+            if len(self._readers) > self._kept:
+                self._readers.popitem(last=False)
+        return reader.latest(max_age_seconds=max_age_seconds, patience_seconds=patience_seconds)

@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from aura.overview.pictures import PICTURES
 from aura.tiers.catalog import Catalog
@@ -19,12 +20,14 @@ from aura.tiers.published import DamagedValueError, Published
 from aura.tiers.store import TieredStore
 from aura.tiers.values import StoredValue
 
+Value_co = TypeVar("Value_co", covariant=True)
+
 KEPT = 24
 """Values that stay in memory."""
 
 
-@dataclass
-class Shown:
+@dataclass(frozen=True)
+class Shown(Generic[Value_co]):
     """A value with what it was published as, and the pictures that were drawn of it so far.
 
     Attributes:
@@ -32,7 +35,7 @@ class Shown:
         published: Its pointer: version, provenance, time.
     """
 
-    value: StoredValue
+    value: Value_co
     published: Published
     _drawn: dict[str, bytes] = field(default_factory=dict)
 
@@ -54,16 +57,6 @@ class Shown:
         return list(self._drawn.items())
 
 
-def _loaded(catalog: Catalog, published: Published) -> StoredValue:
-    """A value; what another version of the code wrote in another form counts as damaged."""
-    try:
-        return catalog.load(published.name, published.partition)
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedValueError(
-            f"{published.name} was written in a form that cannot be read ({error}): materialize it again"
-        ) from error
-
-
 class ValueView:
     """Looks at values of one store. Thread-safe."""
 
@@ -77,14 +70,14 @@ class ValueView:
         self._open_store = open_store
         self._published = published
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, str | None], Shown] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str | None], Shown[StoredValue]] = OrderedDict()
 
-    def get(self, name: str, partition: str | None) -> Shown | None:
+    def get(self, name: str, partition: str | None) -> Shown[StoredValue] | None:
         """A value as it is published now; None where nothing is.
 
         Raises:
             StoreError: The store has no owner that answers.
-            CatalogError: The value is damaged.
+            CatalogError: The value is damaged, or of a form that this version of the code does not know.
         """
         found = (each for each in self._published() if (each.name, each.partition) == (name, partition))
         published = next(found, None)
@@ -94,7 +87,7 @@ class ValueView:
         with self._lock:
             kept = self._kept.get(key)
         if kept is None or kept.published.version != published.version:
-            kept = Shown(_loaded(Catalog(self._open_store()), published), published)
+            kept = Shown(*Catalog(self._open_store()).load_published(name, partition))
         with self._lock:
             self._kept[key] = kept
             self._kept.move_to_end(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,7 +15,13 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import numpy as np
 import pytest
+import soundfile
+from PIL import Image
+from playwright.sync_api import sync_playwright
+from sklearn.datasets import load_digits
+from visiting import PATIENCE_MS, SCREENS
 
 from aura.tiers.store import TieredStore, join_store
 
@@ -24,6 +31,8 @@ SENTENCES = {
     "gardening": "The gardener waters the {colour} roses in row {number} before the sun rises over the beds.",
     "sailing": "The skipper trims the {colour} sail and holds course {number} while the tide turns in the bay.",
 }
+CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                      "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
 CONFIG = """
 home = "{home}"
 [experts]
@@ -54,6 +63,12 @@ class Home:
     def store_directory(self) -> Path:
         """Where its store is."""
         return self.path / "store"
+
+    def compute(self, source: Path) -> None:
+        """Take the directory through the whole graph by the real command."""
+        command = [sys.executable, "-m", "aura_assets.demo", "--source", str(source)]
+        run = subprocess.run(command, check=False, cwd=PROJECT, env=self.environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr
 
     def joined(self) -> TieredStore:
         """Its store, as a client."""
@@ -106,9 +121,9 @@ def _wait_for(process: subprocess.Popen[str], address: str) -> None:
     pytest.fail(f"{address} did not answer within a minute")
 
 
-def _home(directory: Path) -> Home:
+def _home(directory: Path, more: str = "") -> Home:
     home = Home(directory / "home", directory / "aura.toml")
-    home.config.write_text(CONFIG.format(home=home.path))
+    home.config.write_text(CONFIG.format(home=home.path) + more)
     return home
 
 
@@ -123,9 +138,25 @@ def materialized(tmp_path_factory) -> Home:
         for number in range(15):
             colour = ("red", "white", "old")[number % 3]
             (folder / f"{number:02d}.txt").write_text(sentence.format(colour=colour, number=number))
-    command = [sys.executable, "-m", "aura_assets.demo", "--source", str(directory / "letters")]
-    run = subprocess.run(command, check=False, cwd=PROJECT, env=home.environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
+    home.compute(directory / "letters")
+    return home
+
+
+@pytest.fixture(scope="session")
+def album(tmp_path_factory) -> Home:
+    """Handwritten digits, each with a note and a tone of its own, in a space that was trained on them."""
+    directory = tmp_path_factory.mktemp("album")
+    home = _home(directory, "[joint]\nsteps = 30\nwidth = 32\nlayers = 1\n")
+    digits = load_digits(n_class=2)
+    times = np.arange(800) / 8000
+    for number, (image, label) in enumerate(zip(digits.images[:40], digits.target[:40], strict=True)):
+        folder = directory / "album" / ("zero", "one")[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 255 / 16).astype(np.uint8)).save(folder / f"{number:03d}.png")
+        (folder / f"{number:03d}.txt").write_text(f"{folder.name}, number {number} by hand")
+        tone = np.sin(2 * np.pi * (300 + 250 * label + number) * times)
+        soundfile.write(folder / f"{number:03d}.wav", tone, 8000, subtype="PCM_16")
+    home.compute(directory / "album")
     return home
 
 
@@ -140,3 +171,56 @@ def empty_address(tmp_path_factory) -> Iterator[str]:
     """The dashboard of a home that does not exist yet."""
     with _home(tmp_path_factory.mktemp("empty")).dashboard() as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def address(materialized):
+    with materialized.dashboard() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def closed_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def owner(materialized):
+    with materialized.owner() as process:
+        yield process
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens an address as a new visitor; no page may leave loopback or raise an exception."""
+    contexts = []
+
+    def open_page(address, screen="desktop"):
+        width, height, scheme = SCREENS[screen]
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(address)
+        return page
+
+    asked = []
+    yield open_page
+    for context in contexts:
+        for page in context.pages:
+            assert page.locator("[data-testid=stException]").count() == 0
+        context.close()
+    foreign = [url for url in asked if not re.match(r"(https?|wss?)://127\.0\.0\.1:|data:|blob:", url)]
+    assert not foreign

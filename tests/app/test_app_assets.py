@@ -106,9 +106,11 @@ def test_every_registered_source_has_every_partitioned_asset_and_forgotten_sourc
 
 
 def test_a_published_value_has_a_row_without_any_cost():
-    stored = StoredValue("embeddings", "notes", 5, {Tier.L1: 1024, Tier.L3: 512})
+    stored = StoredValue("embeddings", "notes", 5, {Tier.L1: 1024, Tier.L3: 512}, NOW - timedelta(hours=3))
     (row,) = asset_rows(CostBook({}), [stored], [])
     assert (row.rows, row.stored.bytes, row.freshness(NOW)) == (5, 1536, Freshness.UNKNOWN)
+    assert "published 3 h ago" in markup.asset_table([row], NOW, "http://dagster", markup.Known(costs=False, store=True))
+    assert "2026-11-20 09:00 UTC" in markup.value_tiers([stored])
 
 
 def test_joules_of_different_sources_are_never_added_up():

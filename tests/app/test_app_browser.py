@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
+from visiting import PATIENCE_MS, SCREENS, VIEWS, keep, row, shows
 
 from aura.tiers.catalog import Catalog
 from aura.tiers.records import Tier
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-ARTIFACTS = Path(__file__).resolve().parents[2] / "test-artifacts"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
-SCREENS = {"desktop": (1360, 900, "light"), "phone": (400, 860, "dark")}
-PATIENCE_MS = 120_000
 ASSETS = (
     "corpus_manifest",
     "text_embeddings",
@@ -27,72 +22,6 @@ ASSETS = (
     "tier_profile",
     "tier_placement",
 )
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
-def address(materialized):
-    with materialized.dashboard() as found:
-        yield found
-
-
-@pytest.fixture
-def owner(materialized):
-    with materialized.owner() as process:
-        yield process
-
-
-@pytest.fixture
-def opened(browser):
-    """Opens an address as a new visitor; no page may leave loopback or raise an exception."""
-    contexts = []
-
-    def open_page(address, screen="desktop"):
-        width, height, scheme = SCREENS[screen]
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(address)
-        return page
-
-    asked = []
-    yield open_page
-    for context in contexts:
-        for page in context.pages:
-            assert page.locator("[data-testid=stException]").count() == 0
-        context.close()
-    foreign = [url for url in asked if not re.match(r"(https?|wss?)://127\.0\.0\.1:|data:|blob:", url)]
-    assert not foreign
-
-
-def row(page, asset):
-    return page.locator("tr", has=page.get_by_role("link", name=asset, exact=True))
-
-
-def alarms(page):
-    """Panels that ask for a remedy, without those that only wait for their first figures."""
-    return page.locator(".au-remedy[role=alert]")
-
-
-def shows(locator, text):
-    expect(locator).to_contain_text(text, timeout=PATIENCE_MS)
-
-
-def keep(page, name):
-    height = page.evaluate("document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight")
-    page.set_viewport_size({"width": page.viewport_size["width"], "height": int(height) + 60})
-    page.wait_for_timeout(1500)
-    ARTIFACTS.mkdir(exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"dashboard-{name}.png")
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -118,7 +47,7 @@ def test_assets_with_their_costs_and_the_tiers_are_visible(opened, address, owne
 PAGES = {
     "corpus": ("Search", re.compile("text.*ok", re.DOTALL)),
     "topology": ("Drift", "Diagrams of the texts"),
-    "experts": ("Routing", re.compile("Experts against a dense twin.*language_models", re.DOTALL)),
+    "experts": ("Routing", re.compile("Experts against a dense twin.*language", re.DOTALL)),
     "tiers": ("The last placement", re.compile("objects.*gets since opened.*mean get", re.DOTALL)),
     "events": ("Latest records", re.compile("corpus.items.*alerts", re.DOTALL)),
     "system": ("Services", re.compile("store.*dagster.*nothing listens there.*Remedy", re.DOTALL)),
@@ -205,21 +134,7 @@ def test_a_paused_page_keeps_its_figures_until_it_is_live_again(opened, address,
     expect(objects).to_have_text(str(len(keys)), timeout=PATIENCE_MS)
 
 
-def test_without_the_owner_a_panel_has_the_remedy_and_the_rest_stays(opened, address, owner, materialized):
-    page = opened(address)
-    shows(row(page, "text_embeddings").locator(".au-c-stored"), re.compile(r"B\s*L[123]"))
-    owner.kill()
-    shows(alarms(page), re.compile("What is stored is not known.*make up.*aura tiers serve"))
-    shows(row(page, "text_embeddings").locator(".au-c-stored"), "store not reached")
-    shows(row(page, "text_embeddings").locator(".au-c-energy"), "J")
-    assert alarms(page).count() == 1
-    keep(page, "without-owner")
-    with materialized.owner():
-        shows(row(page, "text_embeddings").locator(".au-c-stored"), re.compile(r"B\s*L[123]"))
-        expect(page.locator(".au-remedy")).to_have_count(0, timeout=PATIENCE_MS)
-
-
-@pytest.mark.parametrize("name", ["", *PAGES])
+@pytest.mark.parametrize("name", VIEWS)
 def test_every_page_of_an_empty_project_opens(opened, empty_address, name):
     page = opened(f"{empty_address}/{name}")
     expect(page.locator(".au-remedy, .au-c-answer .au-alarm").first).to_be_visible(timeout=PATIENCE_MS)
@@ -241,3 +156,17 @@ def test_an_empty_project_says_how_to_begin(opened, empty, screen):
         shows(page.locator(".au-remedy", has_text="What is stored is not known"), "aura tiers serve")
         keep(page, f"empty-{screen}")
     assert not empty.path.exists()
+
+
+@pytest.mark.parametrize(("kind", "place"), [("png", "images"), ("wav", "sounds")])
+def test_a_file_finds_its_own_kind(opened, album, kind, place):
+    item = next((album.path.parent / "album" / "one").glob(f"*.{kind}"))
+    with album.owner(), album.dashboard() as found:
+        page = opened(f"{found}/corpus")
+        page.locator("input[type=file]").set_input_files(item)
+        page.get_by_role("combobox", name="In").click()
+        page.get_by_role("option", name=place).click()
+        first = page.locator(".au-hits tbody tr").first
+        shows(first, item.name)
+        expect(first.locator("img, audio").first).to_be_visible(timeout=PATIENCE_MS)
+        keep(page, f"search-{place}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from pathlib import Path
 
@@ -44,12 +43,6 @@ def page(monkeypatch):
     st.cache_resource.clear()
 
 
-def closed_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def test_an_empty_project_is_drawn_and_stays_empty(page, empty):
     drawn = page(empty, "Nothing is materialized yet")
     assert "no owner that answers" in drawn
@@ -72,8 +65,8 @@ def test_the_page_never_owns_the_store_of_a_materialized_project(page, materiali
 
 
 @pytest.mark.slow
-def test_without_mlflow_what_is_stored_is_shown_all_the_same(page, materialized):
-    nobody = f"http://127.0.0.1:{closed_port()}"
+def test_without_mlflow_what_is_stored_is_shown_all_the_same(page, materialized, closed_port):
+    nobody = f"http://127.0.0.1:{closed_port}"
     with materialized.owner():
         drawn = page(materialized, "cannot read costs from MLflow", AURA_MEASURE__MLFLOW_URI=nobody)
     assert "Costs and freshness are not known" in drawn

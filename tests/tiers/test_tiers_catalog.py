@@ -247,7 +247,7 @@ def test_parts_of_another_schema_are_refused_on_loading(catalog, store):
 def test_parts_that_a_type_refuses_in_its_own_words_name_the_value(catalog, store):
     published = catalog.publish("sample", Sample(1), partition="letters", provenance={})
     store.put(next(key for key in published.keys if "/raw/" in key), b"one")
-    with pytest.raises(ValueSchemaError, match="'sample', partition 'letters',.*'one'.*materialize it again"):
+    with pytest.raises(ValueSchemaError, match=r"'sample', partition 'letters',.*'one'.*materialize it again"):
         catalog.load_as(Sample, "sample", "letters")
 
 
