@@ -60,20 +60,18 @@ def language_text(
     config = language_config(settings)
     text = tokenize(read_text(settings.language.text, domain_bytes=config.domain_bytes), config.vocabulary)
     card = text.card
-    tokens = {domain.name: len(text.training[domain.name]) for domain in card.domains}
-    rows = [{**asdict(domain), "training_tokens": tokens[domain.name]} for domain in card.domains]
     return Made(
         text,
-        rows=text.training_tokens,
+        rows=card.training_tokens,
         figures={
-            "training_tokens": text.training_tokens,
-            "held_out_tokens": sum(len(each) for each in text.held_out.values()),
+            "training_tokens": card.training_tokens,
+            "held_out_tokens": card.held_out_tokens,
             "vocabulary": card.vocabulary,
-            "bytes_per_token": sum(domain.training_bytes for domain in card.domains) / text.training_tokens,
+            "bytes_per_token": sum(domain.training_bytes for domain in card.domains) / card.training_tokens,
         },
         metadata={
             "source": "what is installed here" if card.source == INSTALLED else card.source,
-            "domains": markdown_table(pa.Table.from_pylist(rows)),
+            "domains": markdown_table(pa.Table.from_pylist([asdict(domain) for domain in card.domains])),
             "left_out": dg.MetadataValue.json(dict(card.left_out)),
             "digest": card.digest,
         },

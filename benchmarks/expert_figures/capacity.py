@@ -32,9 +32,9 @@ FACTOR, GOAL = 1.25, 0.4
 def figures(data: Path | None, runs: int) -> list[Figure]:
     """Train one model for each run and compare: about five minutes of CPU time each."""
     del data
-    if CONFIG.proves_nothing is not None:
-        tell(f"capacity: {CONFIG.proves_nothing}")
     text = tokenize(read_text(domain_bytes=CONFIG.domain_bytes), CONFIG.vocabulary)
+    if (reason := CONFIG.proves_nothing(text.card.training_tokens)) is not None:
+        tell(f"capacity: {reason}")
     return report([compare(trained(text, CONFIG.with_seed(seed)), text, CONFIG.sequence) for seed in range(runs)])
 
 
@@ -88,7 +88,10 @@ def compare(model: AuraMoeForCausalLM, text: LanguageText, sequence: int) -> tup
 
 
 def trained(text: LanguageText, config: LanguageConfig) -> AuraMoeForCausalLM:
-    """The model with experts alone, on the batches and with the learning rates of the language models' training."""
+    """The model with experts alone, on the batches and with the learning rates of the language models' training.
+
+    The weight decay is AdamW's own 0.01, of all weights.
+    """
     model = build_moe(config, text.card.vocabulary).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.95))
     batches = Batches(text, config)

@@ -38,7 +38,7 @@ def figures(data: Path | None, runs: int) -> list[Figure]:
     """Train and compare: takes about 27 minutes of CPU time; a process for each core."""
     del data, runs
     text = tokenize(read_text(domain_bytes=PRESET.domain_bytes), PRESET.vocabulary)
-    tell(f"{text.training_tokens:,} tokens of {', '.join(domain.name for domain in text.card.domains)}")
+    tell(f"{text.card.training_tokens:,} tokens of {', '.join(domain.name for domain in text.card.domains)}")
     parts = dict(text.to_parts())
     with ProcessPoolExecutor(min(len(SEEDS), os.cpu_count() or 1), get_context("spawn")) as pool:
         cards = list(pool.map(_trained, [parts] * len(SEEDS), SEEDS))

@@ -34,9 +34,11 @@ def curve(points, held_out):
 @pytest.fixture(scope="module")
 def card(tiny_models) -> LanguageCard:
     """A training of enough tokens whose measurements are known."""
+    config, text = PRESETS["small"], tiny_models.card.text
     return replace(
         tiny_models.card,
-        config=PRESETS["small"],
+        config=config,
+        text=replace(text, domains=tuple(replace(each, training_tokens=config.tokens) for each in text.domains)),
         dense=curve([(100, 10.0, 3.0), (200, 20.0, 2.5)], 2.4),
         moe=curve([(100, 12.0, 2.8), (200, 24.0, 2.3)], 2.3),
         dense_longer=curve([(240, 24.0, 2.45)], 2.35),
@@ -142,6 +144,13 @@ def test_a_comparison_that_proves_nothing_says_so_everywhere(tiny_models):
     assert comparison.sentence().startswith("PROVES NOTHING")
     assert not enough_tokens(comparison).passed
     assert "prove nothing" in comparison.proves_nothing
+
+
+def test_a_comparison_on_a_small_text_read_over_and_over_proves_nothing_either(card, tiny_models):
+    repeated = MoeVersusDense.of([replace(card, text=tiny_models.card.text)])
+    assert repeated.sentence().startswith("PROVES NOTHING")
+    assert not enough_tokens(repeated).passed
+    assert card.passes == pytest.approx(1 / len(card.text.domains))
 
 
 def test_parts_there_and_back(card):

@@ -224,7 +224,10 @@ def test_wrong_settings_are_named():
             LanguageConfig(**wrong)
 
 
-def test_a_short_training_says_itself_that_it_proves_nothing():
-    assert PRESETS["small"].proves_nothing is None
-    assert "prove nothing" in PRESETS["tiny"].proves_nothing
-    assert replace(PRESETS["small"], steps=900).proves_nothing is not None
+def test_a_training_that_is_short_or_reads_little_text_over_and_over_says_that_it_proves_nothing():
+    small = PRESETS["small"]
+    assert small.proves_nothing(small.tokens) is None
+    assert small.proves_nothing(1_000_000) is None
+    assert "a text of 999,999 prove nothing" in small.proves_nothing(999_999)
+    assert "768 tokens prove nothing" in PRESETS["tiny"].proves_nothing(small.tokens)
+    assert replace(small, steps=900).proves_nothing(small.tokens) is not None

@@ -184,9 +184,14 @@ class LanguageCard:
         return sum(layer.dead_experts for layer in self.balance)
 
     @property
+    def passes(self) -> float:
+        """How often each of the two networks that train in turns read the text."""
+        return self.config.tokens / self.text.training_tokens
+
+    @property
     def proves_nothing(self) -> str | None:
         """Why the results say nothing about experts; None where the training was long enough."""
-        return self.config.proves_nothing
+        return self.config.proves_nothing(self.text.training_tokens)
 
     def to_json(self) -> bytes:
         """Canonical JSON, UTF-8."""

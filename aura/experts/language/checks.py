@@ -27,7 +27,7 @@ def tokens_stand_for_every_byte(text: LanguageText) -> CheckResult:
     }
     return CheckResult(
         passed=not wrong,
-        figures={"domains_not_whole": float(len(wrong)), "training_tokens": float(text.training_tokens)},
+        figures={"domains_not_whole": float(len(wrong)), "training_tokens": float(text.card.training_tokens)},
         description=f"bytes of the tokens and of the text differ in {wrong}" if wrong else "no byte is lost",
     )
 
@@ -71,13 +71,13 @@ def all_seeds_are_done(comparison: MoeVersusDense) -> CheckResult:
 
 
 def enough_tokens(comparison: MoeVersusDense) -> CheckResult:
-    """The training was long enough to prove anything."""
+    """The training was long enough, and on enough text, to prove anything."""
     reason = comparison.proves_nothing
-    tokens = comparison.cards[0].config.tokens
+    card = comparison.cards[0]
     return CheckResult(
         passed=reason is None,
-        figures={"tokens": float(tokens)},
-        description=reason or f"each model was trained on {tokens:,} tokens",
+        figures={"tokens": float(card.config.tokens), "passes": card.passes},
+        description=reason or f"each model was trained on {card.config.tokens:,} tokens, {card.passes:.1f} passes",
     )
 
 

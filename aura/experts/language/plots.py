@@ -55,8 +55,7 @@ def plot_curves(cards: Sequence[LanguageCard]) -> bytes:
         f"{config.experts} experts, {config.experts_per_token} for each token, width {config.width}, "
         f"{config.layers} layers, {len(cards)} seed{'s' if len(cards) > 1 else ''}"
     )
-    reason = cards[0].proves_nothing
-    figure.suptitle(title if reason is None else f"PROVES NOTHING: {config.tokens:,} tokens. {title}", fontsize=9)
+    figure.suptitle(f"{_warning(cards[0])}{title}", fontsize=9)
     return _png(figure)
 
 
@@ -78,9 +77,15 @@ def plot_differences(comparison: MoeVersusDense) -> bytes:
     axes.invert_yaxis()
     axes.set_xlabel(f"bits per byte against the dense twin, %, 95 % intervals over {len(comparison.cards)} seeds")
     axes.spines[["top", "right"]].set_visible(False)
-    if comparison.proves_nothing is not None:
-        figure.suptitle(f"PROVES NOTHING: {comparison.cards[0].config.tokens:,} tokens", fontsize=9)
+    figure.suptitle(_warning(comparison.cards[0]), fontsize=9)
     return _png(figure)
+
+
+def _warning(card: LanguageCard) -> str:
+    """What a picture of a training that proves nothing has to say first."""
+    if card.proves_nothing is None:
+        return ""
+    return f"PROVES NOTHING: {card.config.tokens:,} tokens in {card.passes:.1f} passes over the text. "
 
 
 def _draw(by_step: Axes, by_time: Axes, points: Sequence[CurvePoint], colour: str, label: str | None) -> None:

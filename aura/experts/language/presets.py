@@ -23,6 +23,9 @@ chance shows from 1.6 million (95 % interval over the seeds), and it grows from 
 and 5.7 % with the 4.1 million of the whole training. This bound keeps twice the distance from where the slowest of
 these crosses; `small` lies just above it, since it has to fit into 20 minutes."""
 
+FRESH_PASSES = 4
+"""Passes over a text in which it is worth almost as much as new text (Muennighoff et al., arXiv 2305.16264)."""
+
 SEEDS = (0, 1, 2)
 """The seeds of a comparison: fewer give no interval worth the name."""
 
@@ -117,15 +120,23 @@ class LanguageConfig:
         """Tokens that each of the two is trained on."""
         return self.steps * self.batch * self.sequence
 
-    @property
-    def proves_nothing(self) -> str | None:
-        """Why a training with these settings says nothing about experts; None where it is long enough."""
-        if self.tokens >= LEAST_TOKENS:
-            return None
-        return (
-            f"{self.tokens:,} tokens prove nothing: below about {LEAST_TOKENS:,} each expert has seen too few, and the "
-            "dense twin may be ahead whatever a longer training would show"
-        )
+    def proves_nothing(self, text_tokens: int) -> str | None:
+        """Why a training with these settings says nothing about experts; None where it is long enough.
+
+        Args:
+            text_tokens: Tokens of the text to learn from, which is read again when it ends.
+        """
+        if self.tokens < LEAST_TOKENS:
+            return (
+                f"{self.tokens:,} tokens prove nothing: below about {LEAST_TOKENS:,} each expert has seen too few, and "
+                "the dense twin may be ahead whatever a longer training would show"
+            )
+        if FRESH_PASSES * text_tokens < LEAST_TOKENS:
+            return (
+                f"{self.tokens:,} tokens read from a text of {text_tokens:,} prove nothing: after about {FRESH_PASSES} "
+                f"passes little is learned but the text by heart; give one of {LEAST_TOKENS // FRESH_PASSES:,} tokens"
+            )
+        return None
 
     def with_sizes(self, **sizes: int | None) -> LanguageConfig:
         """The same with other values where one is given; raises ValueError for one that is out of its range."""

@@ -40,15 +40,19 @@ class Domain:
         name: Its name.
         training_documents: Files to learn from.
         training_bytes: Their bytes in UTF-8.
+        training_tokens: Their tokens.
         held_out_documents: Files to be judged by.
         held_out_bytes: Their bytes.
+        held_out_tokens: Their tokens.
     """
 
     name: str
     training_documents: int
     training_bytes: int
+    training_tokens: int
     held_out_documents: int
     held_out_bytes: int
+    held_out_tokens: int
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,16 @@ class TextCard:
     domains: tuple[Domain, ...]
     left_out: Mapping[str, str]
 
+    @property
+    def training_tokens(self) -> int:
+        """Tokens to learn from."""
+        return sum(domain.training_tokens for domain in self.domains)
+
+    @property
+    def held_out_tokens(self) -> int:
+        """Tokens to be judged by."""
+        return sum(domain.held_out_tokens for domain in self.domains)
+
 
 @dataclass(frozen=True, eq=False)
 class LanguageText:
@@ -85,11 +99,6 @@ class LanguageText:
     tokenizer_json: bytes = field(repr=False)
     training: Tensors = field(repr=False)
     held_out: Tensors = field(repr=False)
-
-    @property
-    def training_tokens(self) -> int:
-        """Tokens to learn from."""
-        return sum(len(tokens) for tokens in self.training.values())
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer."""
@@ -144,22 +153,23 @@ def tokenize(text: SplitText, vocabulary: int) -> LanguageText:
     if not MIN_VOCABULARY <= vocabulary <= MAX_VOCABULARY:
         raise ValueError(f"a vocabulary of {vocabulary} tokens: give {MIN_VOCABULARY} to {MAX_VOCABULARY}")
     tokenizer = _trained(text, vocabulary)
+    tokenizer_json = tokenizer.to_str().encode()
+    training = {name: _encoded(tokenizer, text.training[name]) for name in text.domains}
+    held_out = {name: _encoded(tokenizer, text.held_out[name]) for name in text.domains}
     domains = tuple(
         Domain(
             name,
             len(text.training[name]),
             sum(document.size for document in text.training[name]),
+            len(training[name]),
             len(text.held_out[name]),
             sum(document.size for document in text.held_out[name]),
+            len(held_out[name]),
         )
         for name in text.domains
     )
-    return LanguageText(
-        TextCard(text.source, text.digest, tokenizer.get_vocab_size(), domains, text.left_out),
-        tokenizer.to_str().encode(),
-        {name: _encoded(tokenizer, text.training[name]) for name in text.domains},
-        {name: _encoded(tokenizer, text.held_out[name]) for name in text.domains},
-    )
+    card = TextCard(text.source, text.digest, tokenizer.get_vocab_size(), domains, text.left_out)
+    return LanguageText(card, tokenizer_json, training, held_out)
 
 
 def load_tokenizer(tokenizer_json: bytes) -> Tokenizer:
