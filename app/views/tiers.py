@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app.actions import confirm
 from app.charts import tier_charts
@@ -10,12 +11,14 @@ from app.frame import PICTURES_EVERY_SECONDS, TIERS_EVERY_SECONDS, Frame, as_of,
 from aura.overview import markup
 from aura.overview.replays import LIMIT, Replayed, own_trace, replayed, uploaded_trace
 from aura.overview.stored import RECENT_SECONDS
+from aura.tiers.replay.readers import FORMATS, Format
 
 TITLE = "Tiers"
 SUBTITLE = "what lives where, and what that gains"
 ICON = ":material/memory:"
 
 REPLAYED = "replayed"
+RECOGNISED = "by its content"
 
 
 def draw(frame: Frame) -> None:
@@ -62,21 +65,23 @@ def draw_placement(frame: Frame) -> None:
 def draw_replay(frame: Frame) -> None:
     """A trace through every policy: the store's own accesses, or a file."""
     st.html(markup.note(f"At most {LIMIT:,} accesses are replayed through every policy and the offline optimum."))
-    given = st.file_uploader("A trace", key="trace", help="routes, KV-cache blocks, int64, int32 or text; else the log")
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        given = st.file_uploader("A trace; without one, the store's own access log", key="trace")
+        layout = st.selectbox("Format", [RECOGNISED, *FORMATS], key="format", width=220)
     if st.button("Replay ..."):
         about = f"the trace {given.name}" if given is not None else "the store's own access log"
-        confirm(f"Replay {about}? It takes some seconds of one core.", lambda: _replay(frame, given))
+        chosen = next((each for each in FORMATS if each == layout), None)
+        confirm(f"Replay {about}? It takes some seconds of one core.", lambda: _replay(frame, given, chosen))
     result = st.session_state.get(REPLAYED)
     if isinstance(result, Replayed):
         st.image(result.png)
 
 
-def _replay(frame: Frame, given: object) -> str:
-    content = getattr(given, "getvalue", None)
-    if content is None:
+def _replay(frame: Frame, given: UploadedFile | None, layout: Format | None) -> str:
+    if given is None:
         trace = own_trace(frame.readers.store.joined())
     else:
-        trace = uploaded_trace(content(), str(getattr(given, "name", "trace")))
+        trace = uploaded_trace(given.getvalue(), given.name, layout)
     with st.spinner("Replaying ..."):
         result = replayed(trace)
     st.session_state[REPLAYED] = result

@@ -15,7 +15,7 @@ import numpy as np
 from aura.tiers.replay.comparison import Row, compare
 from aura.tiers.replay.plot import plot_comparison
 from aura.tiers.replay.policies import POLICIES
-from aura.tiers.replay.readers import TraceError, read_trace
+from aura.tiers.replay.readers import Format, TraceError, read_trace
 from aura.tiers.replay.trace import Trace
 from aura.tiers.store import TieredStore
 
@@ -59,8 +59,8 @@ def own_trace(store: TieredStore) -> Trace:
     return Trace("access log", kept, np.array([sizes[each] for each in kept.tolist()], dtype=np.int64))
 
 
-def uploaded_trace(content: bytes, name: str) -> Trace:
-    """A trace out of the content of a file; its format is recognised.
+def uploaded_trace(content: bytes, name: str, layout: Format | None = None) -> Trace:
+    """A trace out of the content of a file; without a format, it is recognised by the content.
 
     Raises:
         TraceError: It is damaged or no trace.
@@ -69,7 +69,7 @@ def uploaded_trace(content: bytes, name: str) -> Trace:
         path = Path(directory, "trace" + "".join(each for each in Path(name).suffixes if each in {".xz", ".gz"}))
         path.write_bytes(content)
         try:
-            trace = read_trace(path, limit=LIMIT)
+            trace = read_trace(path, limit=LIMIT, layout=layout)
         except TraceError as error:
             raise TraceError(str(error).replace(str(path), name)) from error
     return replace(trace, name=Path(name).name.split(".")[0] or "trace")

@@ -146,6 +146,9 @@ def test_an_uploaded_trace_is_read_by_its_content(tmp_path):
         assert len(uploaded_trace(b"\n".join(b"%d" % (number % 7) for number in range(300)), name)) == 300
     with pytest.raises(TraceError):
         uploaded_trace(b"", "empty.txt")
+    narrow = np.arange(300, dtype=">i4").tobytes()
+    assert len(uploaded_trace(narrow, "keys.bin", "int32")) == 300
+    assert len(uploaded_trace(narrow, "keys.bin", "int64")) == 150
 
 
 def test_a_value_in_a_form_that_cannot_be_read_is_named_with_the_remedy(tmp_path, monkeypatch):
