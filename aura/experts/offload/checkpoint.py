@@ -144,7 +144,7 @@ def _open_weights(file: Path) -> Any:  # noqa: ANN401 - an object of Rust withou
         raise ModelFilesError(f"{file} is damaged ({error}); save or download it again") from error
 
 
-def _configuration(directory: Path) -> transformers.PreTrainedConfig:
+def _configuration(directory: Path) -> Any:  # noqa: ANN401 - each model type has its own
     try:
         return transformers.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
