@@ -245,6 +245,18 @@ def test_what_is_in_shared_memory_is_computed_where_it_is(saved, tmp_path):
         assert figures.reads == {"L2": figures.hits}
 
 
+def test_cold_reads_from_l3_whatever_the_stores_own_layer_brings_up(saved, tmp_path):
+    with opened(tmp_path / "store", process_bytes=10**6, online=True) as store:
+        store.upkeep.stop()  # its rounds come between the requests here
+        model = ExpertStore(store).put(saved("qwen"))
+        store.move(dict.fromkeys(model.keys, Tier.L1))
+        with ExpertRuntime(store, "qwen", mode=Mode.COLD) as runtime:
+            for _ in range(3):
+                figures = runtime.generate(PROMPT, max_new_tokens=12, min_new_tokens=12).figures
+                assert figures.reads == {"L3": figures.misses}
+                store.upkeep.round()
+
+
 def test_a_client_of_another_owner_uses_its_shared_memory(saved, tmp_path):
     with opened(tmp_path / "store", arena_bytes=10**6) as owner:
         ExpertStore(owner).put(saved("qwen"))

@@ -67,7 +67,7 @@ class Residency:
 
 
 class InPlace(Residency):
-    """Every expert is used where it is: all-cold if nothing is moved, or as the store's own layer places them."""
+    """Every expert is used where it is, as the store's own layer places them."""
 
     def each(
         self, layer: int, hidden: torch.Tensor, experts: Sequence[int], tokens: Sequence[int]
@@ -80,6 +80,20 @@ class InPlace(Residency):
             given = self._given(layer, expert)
             self.shelf.traffic.waited_seconds += _clock() - start
             yield given
+
+
+class Cold(InPlace):
+    """Every expert is read from L3; what others have brought up goes back before it is used."""
+
+    def each(
+        self, layer: int, hidden: torch.Tensor, experts: Sequence[int], tokens: Sequence[int]
+    ) -> Iterator[tuple[int, Weights]]:
+        """As `Residency.each`."""
+        numbers = [self.shelf.number(layer, expert) for expert in experts]
+        above = [number for number in numbers if self.shelf.tier(number) is not Tier.L3]
+        if above:
+            self.shelf.place(above, Tier.L3)
+        yield from super().each(layer, hidden, experts, tokens)
 
 
 class Lru(Residency):

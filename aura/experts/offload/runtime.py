@@ -27,7 +27,7 @@ from aura.experts.offload.forecast import Floats, RequestForecast, TransitionFor
 from aura.experts.offload.kernel import Weights, resident
 from aura.experts.offload.layout import expert_layers
 from aura.experts.offload.planned import Gate, Planned
-from aura.experts.offload.residency import InPlace, Lru, Residency
+from aura.experts.offload.residency import Cold, InPlace, Lru, Residency
 from aura.experts.offload.shelf import Shelf, Traffic
 from aura.experts.offload.store import ExpertModel, ExpertStore
 from aura.tiers.records import Tier
@@ -135,13 +135,12 @@ class ExpertRuntime:
         self._layer = -1
         self._prefilled: float | None = None
         forecast = TransitionForecast(self.model.experts, choices, transitions)
+        if self.mode in (Mode.LRU, Mode.PLANNED):
+            self.shelf.fit()
+        # Last, since it may have a thread that `close` ends.
         self.residency = self._made(forecast, [_gate(self.network, layer.name) for layer in layers])
         for number, layer in enumerate(layers):
             cast("Any", layer.module).source = _Layer(self, number, layer.module)
-        if self.mode is Mode.COLD:
-            self.shelf.place(range(len(self.shelf.keys)), Tier.L3)
-        elif self.mode in (Mode.LRU, Mode.PLANNED):
-            self.shelf.fit()
 
     def generate(
         self,
@@ -285,6 +284,8 @@ class ExpertRuntime:
     def _made(self, forecast: TransitionForecast, gates: Sequence[Gate | None]) -> Residency | None:
         if self.mode is Mode.RESIDENT:
             return None
+        if self.mode is Mode.COLD:
+            return Cold(self.shelf)
         if self.mode is Mode.LRU:
             return Lru(self.shelf)
         if self.mode is Mode.PLANNED:
