@@ -117,9 +117,10 @@ class Shelf:
         """The object, a view of it where it is in memory; an access that the store logs."""
         tier = self.tier(number)
         part = self.store.get(self.keys[number])
-        self.traffic.reads[tier] += 1
-        if tier is Tier.L3:
-            self.traffic.bytes_read += int(self.sizes[number])
+        with self._lock:  # an exchange by another thread counts too
+            self.traffic.reads[tier] += 1
+            if tier is Tier.L3:
+                self.traffic.bytes_read += int(self.sizes[number])
         return part
 
     def lacking(self, number: int) -> int:
