@@ -154,7 +154,7 @@ def _cells(row: AssetRow, now: datetime, dagster: str, known: Known) -> list[Cel
         ("asset", link + _line(escape(row.group))),
         *(_cost_cells(row, now) if known.costs else []),
         ("rows", rows),
-        ("stored", _stored(row.stored, store_answers=known.store)),
+        ("stored", _stored(row.stored, now, store_answers=known.store)),
         *([("checks", _checks(row.checks))] if known.costs else []),
     ]
 
@@ -193,10 +193,11 @@ def _energy(cost: MaterializationCost) -> str:
     return _faint(source) if cost.joules is None else f"{units.joules(cost.joules)}{_line(source)}"
 
 
-def _stored(stored: StoredValue | None, *, store_answers: bool) -> str:
+def _stored(stored: StoredValue | None, now: datetime, *, store_answers: bool) -> str:
     if stored is None:
         return _faint("nothing published" if store_answers else "store not reached")
-    return f"{units.size(stored.bytes)}<span>{_tier_chips(stored.tier_bytes)}</span>"
+    published = _line(f"published {units.age(stored.published_at, now)}")
+    return f"{units.size(stored.bytes)}<span>{_tier_chips(stored.tier_bytes)}</span>{published}"
 
 
 def _tier_chips(tier_bytes: Mapping[Tier, int]) -> str:
@@ -345,6 +346,7 @@ def value_tiers(values: Sequence[StoredValue]) -> str:
         [
             ("value", f"<b>{escape(value.name)}</b>{_line(escape(value.partition or 'whole machine'))}"),
             ("size", units.size(value.bytes)),
+            ("published", f"{value.published_at:%Y-%m-%d %H:%M} UTC"),
             ("tiers", _tier_chips(value.tier_bytes)),
         ]
         for value in sorted(values, key=lambda value: -value.bytes)

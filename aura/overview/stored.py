@@ -98,12 +98,14 @@ class StoredValue:
         partition: Its partition, None without.
         rows: Rows of its tables.
         tier_bytes: Payload bytes of its blocks by the fastest tier that holds them, fast tiers first.
+        published_at: When it was published, in UTC.
     """
 
     name: str
     partition: str | None
     rows: int
     tier_bytes: Mapping[Tier, int]
+    published_at: datetime
 
     @property
     def bytes(self) -> int:
@@ -270,7 +272,8 @@ def _stored(published: Published, blocks: Mapping[str, Entry]) -> StoredValue:
         if key in blocks:
             sizes[blocks[key].tier] = sizes.get(blocks[key].tier, 0) + blocks[key].bytes
     tier_bytes = {tier: sizes[tier] for tier in Tier if tier in sizes}
-    return StoredValue(published.name, published.partition, published.rows, tier_bytes)
+    published_at = datetime.fromisoformat(published.created_at).astimezone(UTC)
+    return StoredValue(published.name, published.partition, published.rows, tier_bytes, published_at)
 
 
 def _difference(before: float | None, now: float | None) -> float | None:
