@@ -20,6 +20,7 @@ from aura.settings import SECRETS, load_settings, variable_of
 from aura.terminal import completing, working
 
 AURA = Path(sys.executable).with_name("aura")
+PROJECT = Path(__file__).resolve().parents[2]
 EXAMPLE = re.compile(r"`(aura [^`]+)`|^(?:Examples?:)?\s+(aura \S.*)$|^Example: (aura \S.*)$", re.MULTILINE)
 """A command line in backticks, or on a line of its own."""
 PLACEHOLDER = re.compile(r"[A-Z]{3,}$")
@@ -81,6 +82,13 @@ def lines(*arguments):
 def test_the_help_of_a_command_has_an_example_that_it_takes(name):
     called = [parse(shlex.split(example)[1:]) for example in examples_of(COMMANDS[name])]
     assert name in called
+
+
+@pytest.mark.parametrize("document", ["README.md", *(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.md"))])
+def test_what_a_document_calls_can_be_called(document):
+    text = (PROJECT / document).read_text(encoding="utf-8")
+    for line in re.findall(r'^    (?:eval "\$\()?\.venv/bin/aura (.+?)(?:\)")?$', text, re.MULTILINE):
+        parse(shlex.split(line, comments=True))
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS.keys() - SILENT))
