@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from app.charts import load_charts
-from app.frame import SERVICES_EVERY_SECONDS, Frame, as_of, draw_absence
+from app.frame import SERVICES_EVERY_SECONDS, Frame, as_of, clock, draw_absence
 from aura.overview import markup, units
 
 TITLE = "System"
@@ -35,7 +35,8 @@ def draw_load(frame: Frame) -> None:
     st.html(markup.load_tiles(now))
     samples = frame.readers.machine.samples(frame.window)
     since = datetime.now(UTC) - samples[0].taken_at
-    st.html(markup.note(f"Sampled every {LOAD_EVERY_SECONDS:g} s while somebody looks; here for {units.span(since)}."))
+    every = f"Sampled every {LOAD_EVERY_SECONDS:g} s while somebody looks; here for {units.span(since)}."
+    st.html(markup.note(f"As of {clock(now.taken_at)}. {every}"))
     with st.container(horizontal=True, gap="small"):
         for chart in load_charts(samples):
             st.vega_lite_chart(chart, width=420)
