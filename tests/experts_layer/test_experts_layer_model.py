@@ -1,5 +1,8 @@
 """The language model: its losses, its directory, its gates."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from layer_models import small_model, tokens
@@ -168,3 +171,11 @@ def test_generation_with_a_cache_gives_the_logits_of_the_whole_sequence():
 def test_settings_that_make_no_sense_are_refused(settings, told):
     with pytest.raises(Exception, match=told):
         small_model(**settings)
+
+
+def test_the_document_names_settings_that_there_are():
+    document = Path(__file__).resolve().parents[2] / "docs" / "experts.md"
+    _, _, after = document.read_text(encoding="utf-8").partition("| setting of `AuraMoeConfig` |")
+    named = re.findall(r"^\| `(\w+)", after.partition("\n\n")[0], re.MULTILINE)
+    assert len(named) == 5
+    assert small_model().config.to_dict().keys() >= set(named)
