@@ -5,13 +5,11 @@ A card is plain values. Its JSON is canonical (sorted keys, no spaces), so that 
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 
-from pydantic import TypeAdapter, ValidationError
-
 from aura.experts.config import ExpertConfig
+from aura.tiers.canonical_json import canonical_json, parsed
 
 NORMAL_QUANTILE_975 = 1.959963984540054
 
@@ -165,16 +163,12 @@ class ModelCard:
 
     def to_json(self) -> bytes:
         """Canonical JSON, UTF-8."""
-        plain = TypeAdapter(ModelCard).dump_python(self, mode="json")
-        return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        return canonical_json(self)
 
     @classmethod
     def from_json(cls, text: bytes | str) -> ModelCard:
         """Read a card back; raises ModelCardError for anything that is not one."""
         try:
-            return TypeAdapter(ModelCard).validate_json(text)
-        except ValidationError as error:
-            raise ModelCardError(
-                f"not the card of an expert model: {error.error_count()} fields are wrong, the first is "
-                f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}; train the model again"
-            ) from error
+            return parsed(cls, text)
+        except ValueError as error:
+            raise ModelCardError(f"not the card of an expert model: {error}; train the model again") from error

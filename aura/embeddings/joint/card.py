@@ -6,18 +6,16 @@ what differs from run to run, such as the seconds it took, is kept apart in `Tra
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TypeVar
 
 from aura.embeddings.joint.config import JointConfig
 from aura.embeddings.joint.data import PairedBy
 from aura.embeddings.joint.errors import JointModelError
 from aura.embeddings.joint.evaluation import Evaluation
 from aura.embeddings.joint.sizes import FeatureSettings
+from aura.tiers.canonical_json import canonical_json, parsed
 
 Kind = TypeVar("Kind")
 
@@ -101,7 +99,7 @@ class JointCard:
     @classmethod
     def from_json(cls, text: bytes | str) -> JointCard:
         """Read a card back; raises JointModelError for anything that is not one."""
-        return parsed(cls, text, "the card of a joint model")
+        return read_json(cls, text, "the card of a joint model")
 
 
 @dataclass(frozen=True)
@@ -123,22 +121,12 @@ class TrainingCost:
     @classmethod
     def from_json(cls, text: bytes | str) -> TrainingCost:
         """Read it back; raises JointModelError for anything else."""
-        return parsed(cls, text, "the cost of a training")
+        return read_json(cls, text, "the cost of a training")
 
 
-def canonical_json(value: Any) -> bytes:  # noqa: ANN401 - any dataclass
-    """The JSON of a dataclass with sorted keys and no spaces, UTF-8."""
-    plain = TypeAdapter(type(value)).dump_python(value, mode="json")
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def parsed(kind: type[Kind], text: bytes | str, what: str) -> Kind:
+def read_json(kind: type[Kind], text: bytes | str, what: str) -> Kind:
     """Read a dataclass back from JSON; raises JointModelError, which says `what` was expected."""
     try:
-        value: Kind = TypeAdapter(kind).validate_json(text)
-    except ValidationError as error:
-        raise JointModelError(
-            f"not {what}: {error.error_count()} fields are wrong, the first is "
-            f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}; train the model again"
-        ) from error
-    return value
+        return parsed(kind, text)
+    except ValueError as error:
+        raise JointModelError(f"not {what}: {error}; train the model again") from error

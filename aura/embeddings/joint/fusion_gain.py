@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aura.embeddings.encoder import Vectors
-from aura.embeddings.joint.card import canonical_json, parsed
+from aura.embeddings.joint.card import read_json
 from aura.embeddings.joint.data import JointData
 from aura.embeddings.joint.degradation import covered_image, noisy_sound
 from aura.embeddings.joint.errors import NotTrainableError
@@ -24,6 +24,7 @@ from aura.embeddings.joint.fusion import fuse, margins
 from aura.embeddings.joint.model import JointModel
 from aura.embeddings.joint.prepare import Divided, Prepared, divide, prepare
 from aura.embeddings.joint.split import HeldOut, Side
+from aura.tiers.canonical_json import canonical_json
 
 FusionRule = Literal["mean", "margin"]
 RULES: tuple[FusionRule, ...] = ("mean", "margin")
@@ -115,7 +116,7 @@ class FusionReport:
     @classmethod
     def from_json(cls, text: bytes | str) -> FusionReport:
         """Read it back; raises JointModelError for anything else."""
-        return parsed(cls, text, "a report of fusion")
+        return read_json(cls, text, "a report of fusion")
 
 
 def fusion_gain(

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import fmean
 
-from aura.embeddings.joint.card import canonical_json, parsed
+from aura.embeddings.joint.card import read_json
 from aura.embeddings.joint.evaluation import Evaluation
+from aura.tiers.canonical_json import canonical_json
 
 
 @dataclass(frozen=True)
@@ -50,4 +51,4 @@ class UnheardSpeakers:
     @classmethod
     def from_json(cls, text: bytes | str) -> UnheardSpeakers:
         """Read it back; raises JointModelError for anything else."""
-        return parsed(cls, text, "results of leaving speakers out")
+        return read_json(cls, text, "results of leaving speakers out")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
-
 from aura.experts.language.presets import LanguageConfig, PairCost
 from aura.experts.language.tokens import TextCard
+from aura.tiers.canonical_json import canonical_json, parsed
 
 DEAD_UTILISATION = 0.1
 """An expert with less than this share of its fair load is dead."""
@@ -195,16 +193,14 @@ class LanguageCard:
 
     def to_json(self) -> bytes:
         """Canonical JSON, UTF-8."""
-        plain = TypeAdapter(LanguageCard).dump_python(self, mode="json")
-        return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        return canonical_json(self)
 
     @classmethod
     def from_json(cls, text: bytes | str) -> LanguageCard:
         """Read a card back; raises LanguageCardError for anything that is not one."""
         try:
-            return TypeAdapter(LanguageCard).validate_json(text)
-        except ValidationError as error:
+            return parsed(cls, text)
+        except ValueError as error:
             raise LanguageCardError(
-                f"not the card of a pair of language models: {error.error_count()} fields are wrong, the first is "
-                f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}; train the models again"
+                f"not the card of a pair of language models: {error}; train the models again"
             ) from error

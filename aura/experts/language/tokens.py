@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from aura.experts.language.text import Document, SplitText
+from aura.tiers.canonical_json import canonical_json, parsed
 from aura.tiers.values import Part, Tensors
 
 if TYPE_CHECKING:
@@ -115,9 +115,12 @@ class LanguageText:
 
     def to_parts(self) -> Mapping[str, Part]:
         """Canonical JSON as "card", the tokenizer's own as "tokenizer", tensors as "training" and "held-out"."""
-        plain = TypeAdapter(TextCard).dump_python(self.card, mode="json")
-        card = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        return {_CARD: card, _TOKENIZER: self.tokenizer_json, _TRAINING: self.training, _HELD_OUT: self.held_out}
+        return {
+            _CARD: canonical_json(self.card),
+            _TOKENIZER: self.tokenizer_json,
+            _TRAINING: self.training,
+            _HELD_OUT: self.held_out,
+        }
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Part]) -> Self:
@@ -135,9 +138,11 @@ class LanguageText:
                 "materialize language_text again"
             )
         try:
-            return cls(TypeAdapter(TextCard).validate_json(card), tokenizer, training, held_out)
-        except ValidationError as error:
-            raise LanguageTextError(f"the card of a tokenized text is malformed: {error}") from error
+            return cls(parsed(TextCard, card), tokenizer, training, held_out)
+        except ValueError as error:
+            raise LanguageTextError(
+                f"the card of a tokenized text is malformed: {error}; materialize language_text again"
+            ) from error
 
 
 def tokenize(text: SplitText, vocabulary: int) -> LanguageText:
