@@ -109,8 +109,8 @@ def _tier_card(figures: TierFigures) -> str:
         facts.insert(2, (f"gets, {recent}", f"{figures.recent_gets:,}"))
         facts.append((f"mean get, {recent}", _latency(figures.recent_get_seconds, figures.recent_gets)))
     return (
-        f'<section class="au-card" data-tier="{state.tier}"><h4><b class="au-{state.tier}">{state.tier}</b>'
-        f" {escape(state.tier.label)}</h4>"
+        f'<section class="au-card" data-tier="{state.tier}">'
+        f'<h3 class="au-name"><b class="au-{state.tier}">{state.tier}</b> {escape(state.tier.label)}</h3>'
         f'<p class="au-big">{units.size(state.used_bytes)}<small> {capacity}</small></p>{bar}'
         f"<dl>{''.join(f'<dt>{term}</dt><dd>{fact}</dd>' for term, fact in facts)}</dl></section>"
     )
@@ -357,7 +357,7 @@ def value_tiers(values: Sequence[StoredValue]) -> str:
 def verdict(about: str, headline: str, sentence: str, state: str) -> str:
     """A decision: what it is about, what was decided, and why; the state is "fresh", "late" for an alarm, or ""."""
     return (
-        f'<div class="au-card"><h4><span class="au-state au-{state}">{escape(about)}</span></h4>'
+        f'<div class="au-card"><h3 class="au-name"><span class="au-state au-{state}">{escape(about)}</span></h3>'
         f'<p class="au-big">{escape(headline)}</p><p class="au-note">{escape(sentence)}</p></div>'
     )
 
@@ -368,7 +368,7 @@ def outcome_panel(title: str, message: str) -> str:
 
 
 def heading(partition: str | None) -> str:
-    """The name of a partition above its assets."""
+    """The name of a partition above its assets, one level below a section (h2) of a page or of the report."""
     if partition is None:
         return '<h3 class="au-part">whole machine</h3>'
     return f'<h3 class="au-part"><small>source</small> {escape(partition)}</h3>'
