@@ -127,9 +127,24 @@ class Settings(BaseSettings):
         Args:
             names: Sections ("tiers") and single settings ("experts.seed").
         """
+        chosen = json.dumps(self._chosen(names), sort_keys=True)
+        return hashlib.blake2b(chosen.encode(), digest_size=8).hexdigest()
+
+    def parameters(self, names: Iterable[str]) -> dict[str, str]:
+        """The values of these sections or settings, by name and as text, for a record of what was made with them.
+
+        Args:
+            names: As for `digest`.
+        """
+        found: dict[str, str] = {}
+        for name, value in self._chosen(names).items():
+            section = {f"{name}.{part}": each for part, each in value.items()} if isinstance(value, dict) else {}
+            found |= {each: _text(held) for each, held in (section or {name: value}).items()}
+        return found
+
+    def _chosen(self, names: Iterable[str]) -> dict[str, Any]:
         everything = self.model_dump(mode="json")
-        chosen = {name: reduce(lambda value, part: value[part], name.split("."), everything) for name in names}
-        return hashlib.blake2b(json.dumps(chosen, sort_keys=True).encode(), digest_size=8).hexdigest()
+        return {name: reduce(lambda value, part: value[part], name.split("."), everything) for name in names}
 
     @property
     def store_directory(self) -> Path:
@@ -256,3 +271,7 @@ def is_in(tree: Mapping[str, Any], name: str) -> bool:
             return False
         node = node[part]
     return True
+
+
+def _text(value: object) -> str:
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)

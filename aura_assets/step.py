@@ -27,7 +27,7 @@ from aura.tiers.catalog import Catalog
 from aura.tiers.published import DAMAGE, Draft, Published
 from aura.tiers.store import TieredStore
 from aura.tiers.values import StoredValue
-from aura_assets.io_managers import Publication, input_key
+from aura_assets.io_managers import INPUT, Publication, input_key
 from aura_assets.metadata import cost_metadata, figure
 from resources.instruments import Instruments
 from resources.lineage import Lineage
@@ -57,6 +57,7 @@ class Made:
         rows: How many things the value holds: items, bars, experts.
         figures: Numbers about the value; they become metadata and metrics of the MLflow run.
         metadata: What else the UI shows: plots, tables, texts.
+        parameters: What it was made with beyond the settings and the inputs, as text; parameters of the MLflow run.
         when_published: Called once the value is durable, with the id of its MLflow run if there is one; gives further
             metadata.
         lineage: What the graph is told of the value beyond what it was made from.
@@ -66,6 +67,7 @@ class Made:
     rows: int
     figures: Mapping[str, float] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
     when_published: Callable[[str | None], Mapping[str, Any]] | None = None
     lineage: Callable[[Version], Sequence[Write]] = lambda _: ()
 
@@ -263,7 +265,12 @@ class Step:
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         made = outcome.made
         passed = {f"check_{name}": float(result.passed) for name, result in outcome.checks.items()}
-        record = partial(self._record, outcome.cost, figures={"rows": made.rows, **made.figures, **passed})
+        record = partial(
+            self._record,
+            outcome.cost,
+            figures={"rows": made.rows, **made.figures, **passed},
+            made_with={**_named_inputs(provenance), "version": outcome.draft.version, **made.parameters},
+        )
         yield from (self._check_event(check, outcome.checks[check.name]) for check in self.design.checks)
         refused = [c for c in self.design.checks if c.blocking and not outcome.checks[c.name].passed]
         if refused:
@@ -359,7 +366,13 @@ class Step:
         )
 
     def _record(
-        self, cost: Cost, outcome: str, *, figures: Mapping[str, float] | None = None, reason: str | None = None
+        self,
+        cost: Cost,
+        outcome: str,
+        *,
+        figures: Mapping[str, float] | None = None,
+        made_with: Mapping[str, str] | None = None,
+        reason: str | None = None,
     ) -> str | None:
         return self.instruments.recorder.record(
             Record(
@@ -370,8 +383,18 @@ class Step:
                 code_version=self.design.code_version,
                 cost=cost,
                 figures={name: float(value) for name, value in (figures or {}).items()},
-                tags={"outcome": outcome} | ({"reason": reason} if reason else {}),
+                tags={
+                    "outcome": outcome,
+                    **({"reason": reason} if reason else {}),
+                    **self.settings.parameters(self.design.settings),
+                    **(made_with or {}),
+                },
                 succeeded=outcome != "failed",
                 reused=outcome == "reused",
             )
         )
+
+
+def _named_inputs(provenance: Mapping[str, str]) -> dict[str, str]:
+    """The versions of the inputs, but for those of which several partitions were read: these may be many."""
+    return {name: version for name, version in provenance.items() if name.startswith(INPUT) and "[" not in name}

@@ -22,6 +22,14 @@ logger = logging.getLogger(__name__)
 
 _BYTES_PER_MIB = 1024 * 1024
 
+NOTE = """Every materialization of an asset is a run, named by asset, partition and time.
+
+Search for ``tags.`aura.asset` = 'tier_placement'`` to see those of one asset, and for ``params.outcome = 'made'`` to
+leave out what was reused. Tick two of them and click Compare: their parameters, what they were made with, and their
+metrics, what they gave and cost, stand side by side.
+"""
+"""The description of the experiment, in Markdown."""
+
 
 class MlflowRecorder:
     """One MLflow run per materialization, in three calls: create with tags, log everything, end.
@@ -89,7 +97,8 @@ class MlflowRecorder:
         if found is not None:
             return str(found.experiment_id)
         try:
-            return str(client.create_experiment(self._experiment, artifact_location=self._artifact_location))
+            tags = {"mlflow.note.content": NOTE}
+            return str(client.create_experiment(self._experiment, self._artifact_location, tags))
         except MlflowException as error:
             # Another process may have created it since.
             found = client.get_experiment_by_name(self._experiment)

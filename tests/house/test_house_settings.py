@@ -136,6 +136,18 @@ def test_the_digest_of_a_single_setting_follows_that_setting_alone(monkeypatch):
     assert before.digest(["experts.seed"]) == after.digest(["experts.seed"])
 
 
+def test_parameters_are_the_named_settings_as_text(monkeypatch):
+    monkeypatch.setenv("AURA_EXPERTS__CLUSTERS", "7")
+    monkeypatch.setenv("AURA_EVENTS__KAFKA_PASSWORD", "hunter2")
+    settings = load_settings()
+    assert settings.parameters(["experts.clusters"]) == {"experts.clusters": "7"}
+    language = settings.parameters(["language", "experts.seed"])
+    assert language["language.preset"] == "small"
+    assert language["language.steps"] == "none"
+    assert "experts.seed" in language
+    assert "hunter2" not in str(settings.parameters(["events"]))
+
+
 def test_a_warm_pool_in_redis_needs_a_server(monkeypatch):
     monkeypatch.setenv("AURA_TIERS__WARM_POOL", "redis")
     with pytest.raises(SettingsError, match="AURA_REDIS__URL"):
