@@ -1,23 +1,19 @@
-"""The activations of single requests, from the forwards of a model to the event log and back."""
+"""The activations of single requests, as values and as events."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from routing_models import build
 
 from aura.events.batches import OffsetRange
 from aura.events.errors import EventInvalidError
 from aura.events.sqlite_log import SqliteEventLog
 from aura.experts.plots import plot_activations
-from aura.experts.routing.capture import listen
 from aura.experts.routing.errors import RoutingError
-from aura.experts.routing.layers import find_sparse_layers
 from aura.experts.routing.requests import (
     TOPIC,
     RequestActivations,
@@ -53,28 +49,6 @@ def test_activations_come_back_from_their_parts(matrix):
     assert equal(RequestActivations.from_parts(request.to_parts()), request)
 
 
-def test_the_tokens_of_a_generation_are_counted_forward_by_forward():
-    model = build("mixtral")
-    layers = find_sparse_layers(model)
-    heard = []
-    ids = torch.tensor([[5, 6, 7, 8]])
-    cache = None
-    with torch.no_grad(), listen(layers) as listener:
-        for _ in range(3):
-            answer = model(input_ids=ids, past_key_values=cache, use_cache=True)
-            heard.append(listener.take())
-            cache, ids = answer.past_key_values, answer.logits[:, -1:].argmax(dim=-1)
-    request = RequestActivations.counted("generation", "mixtral", heard)
-    assert request.tokens == 4 + 1 + 1
-    assert request.matrix.shape == (3, 4)
-    assert (request.matrix.sum(axis=1) == 2 * 6).all()
-    first = sum(np.bincount(forward[0].experts.ravel(), minlength=4) for forward in heard)
-    assert request.matrix[0].tolist() == first.tolist()
-    assert every_token_counted(request).passed
-    with pytest.raises(RoutingError, match="no forward"):
-        RequestActivations.counted("none", "mixtral", [])
-
-
 def test_a_request_is_told_once_and_found_again(log):
     ack = publish_request(log, SMALL, source="tests")
     assert publish_request(log, SMALL, source="tests") == ack
@@ -82,6 +56,9 @@ def test_a_request_is_told_once_and_found_again(log):
     assert equal(find_request(log, "chat-1"), SMALL)
     there = OffsetRange(TOPIC, ack.partition, ack.offset, ack.offset + 1)
     assert equal(find_request(log, "chat-1", there), SMALL)
+    again = replace(SMALL, matrix=SMALL.matrix[::-1], at=AT + timedelta(seconds=1))
+    publish_request(log, again, source="tests")
+    assert equal(find_request(log, "chat-1"), again), "an id that is used again loses no answer"
     with pytest.raises(RoutingError, match="request chat-3 is not in the log"):
         find_request(log, "chat-3")
 

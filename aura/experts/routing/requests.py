@@ -4,14 +4,15 @@ A request is one prompt given to a model, with what the model answered. The matr
 what prefetching goes by (MoE-Infinity, arXiv 2401.14361, section 4), kept per request because requests differ and their
 sum looks even.
 
-Belongs here: counting a request, telling the event log, reading it back. Does not: running the model.
+Belongs here: the value, telling the event log of it, reading it back. Does not: running the model and counting
+(`aura.experts.offload.runtime`).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -23,7 +24,6 @@ from aura.events.batches import OffsetRange
 from aura.events.event import Record, new_event
 from aura.events.log import Ack, EventLog
 from aura.events.scan import read_range
-from aura.experts.routing.batch import LayerRouting
 from aura.experts.routing.errors import RoutingError
 from aura.measure.checks import CheckResult
 from aura.tiers.values import Part
@@ -101,25 +101,6 @@ class RequestActivations:
             object.__setattr__(self, name, frozen)
         object.__setattr__(self, "at", self.at.astimezone(UTC))
 
-    @classmethod
-    def counted(
-        cls, request: str, model: str, forwards: Iterable[tuple[LayerRouting, ...]], *, at: datetime | None = None
-    ) -> Self:
-        """Count what a model's routers did in the forwards of one request: what `Listener.take` gave after each.
-
-        Raises:
-            RoutingError: There was no forward.
-        """
-        tokens, matrix = 0, None
-        for layers in forwards:
-            widest = max(layer.probabilities.shape[1] for layer in layers)
-            counts = np.stack([np.bincount(layer.experts.ravel(), minlength=widest) for layer in layers])
-            matrix = counts if matrix is None else matrix + counts
-            tokens += len(layers[0].experts)
-        if matrix is None:
-            raise RoutingError(f"request {request} has no forward of {model}")
-        return cls(request, model, tokens, matrix, at or datetime.now(UTC))
-
     def to_parts(self) -> Mapping[str, Part]:
         """One table, "activations", one row per layer and expert, with the rest in its metadata."""
         layers, experts = self.matrix.shape
@@ -161,7 +142,7 @@ class RequestActivations:
 
 
 def publish_request(log: EventLog, activations: RequestActivations, *, source: str) -> Ack:
-    """Tell the event log of a request; telling it again changes nothing.
+    """Tell the event log of a request; telling it again changes nothing, a later answer to it takes its place.
 
     Args:
         log: The log.
@@ -179,9 +160,8 @@ def publish_request(log: EventLog, activations: RequestActivations, *, source: s
         "activations": activations.matrix.tolist(),
         **activations.by_layer(),
     }
-    event = new_event(
-        KIND, data, source=source, key=activations.request, id=f"{KIND}/{activations.request}", time=activations.at
-    )
+    told_once = f"{KIND}/{activations.request}/{activations.at.isoformat()}"
+    event = new_event(KIND, data, source=source, key=activations.request, id=told_once, time=activations.at)
     return log.publish(TOPIC, [event])[0]
 
 
