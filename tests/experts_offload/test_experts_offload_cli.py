@@ -14,6 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from aura.cli import app
+from aura.events.errors import EventError
 from aura.events.opening import open_event_log
 from aura.experts.offload.cli import _complete
 from aura.experts.offload.errors import ModelFilesError, UnknownModelError
@@ -140,6 +141,14 @@ def test_a_run_begins_with_what_was_published_of_the_model(directory, monkeypatc
     assert transitions.sum() == sum(table.transitions["pairs"].to_pylist()) > 0
     assert [found[0, 0] for found in past] == [2, 0]
     assert for_lru == (None, [])
+
+
+def test_an_answer_is_there_although_the_log_cannot_be_told_of_it(directory):
+    run("put", directory)
+    load_settings().event_log_file.mkdir(parents=True)  # in its way
+    done = CliRunner().invoke(app, ["experts", "run", "letters", "abc", "--tokens", "2", "--request", "untold"])
+    assert isinstance(done.exception, EventError)
+    assert "tokens a second" in done.output
 
 
 def test_names_are_completed_from_a_running_owner_alone(directory):

@@ -189,9 +189,9 @@ def experts_run(
                     words.tokens(prompt), max_new_tokens=tokens, temperature=temperature, seed=seed
                 )
                 text = words.text(answer.tokens)
-        if request is not None:
-            _tell(settings, model, request, answer)
         _print_run(runtime, answer, text, as_json=as_json)
+        if request is not None:  # a log that cannot be reached takes no answer
+            _tell(settings, model, request, answer)
 
 
 @experts_app.command("remove")
