@@ -27,16 +27,16 @@ def known_transitions(catalog: Catalog, model: ExpertModel) -> Floats | None:
         Counts as `TransitionForecast` takes them, float64[layers - 1, E, E]; None if no table is of these very files.
     """
     published = [each for each in catalog.published() if each.name == TABLE]
-    if not published:
-        return None
-    from aura.experts.routing.capture import model_fingerprint  # loads torch
-
-    fingerprint = model_fingerprint(model.source)
+    fingerprint: str | None = None
     for each in sorted(published, key=lambda one: one.created_at, reverse=True):
         table = catalog.load_previous(RoutingTable, each.name, each.partition)
-        if table is None or table.figures.fingerprint != fingerprint:
+        if table is None or table.layers["experts"].to_pylist() != list(model.experts):
             continue
-        if table.layers["experts"].to_pylist() == list(model.experts):
+        if fingerprint is None:  # reads all weights: only where a table may be of them
+            from aura.experts.routing.capture import model_fingerprint  # loads torch
+
+            fingerprint = model_fingerprint(model.source)
+        if table.figures.fingerprint == fingerprint:
             return transition_counts(table.transitions, model.experts)
     return None
 
