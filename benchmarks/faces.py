@@ -20,9 +20,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -30,6 +31,9 @@ import psutil
 from report import PROJECT, Figure, as_json, figure, table, tell
 
 from aura.corpus.python_docs import Module, documents
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 BIN = Path(sys.executable).parent
 LABELS = ("ipaddress", "statistics", "tarfile")
@@ -71,7 +75,28 @@ def running(command: list[str], home: Path) -> Iterator[psutil.Process]:
         yield psutil.Process(process.pid)
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def visited(home: Path) -> Iterator[tuple[psutil.Process, Browser, str]]:
+    """A dashboard, the browser of its visitors, and its address."""
+    from playwright.sync_api import sync_playwright
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    command = [str(BIN / "streamlit"), "run", "app/main.py", "--server.port", str(port)]
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    with running(command, home) as process, sync_playwright() as playwright:
+        wait_for(f"{address}/_stcore/health")
+        with playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]) as browser:
+            yield process, browser, address
 
 
 def share(process: psutil.Process, seconds: float) -> float:
@@ -88,21 +113,7 @@ def share(process: psutil.Process, seconds: float) -> float:
 
 def dashboard_figures(home: Path, seconds: float) -> list[Figure]:
     """The dashboard without a visitor, and with one on each page."""
-    from playwright.sync_api import sync_playwright
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    command = [str(BIN / "streamlit"), "run", "app/main.py", "--server.port", str(port)]
-    with ExitStack() as stack:
-        stack.enter_context(running([str(BIN / "aura"), "tiers", "serve"], home))
-        process = stack.enter_context(running(command, home))
-        wait_for(f"{address}/_stcore/health")
-        browser = stack.enter_context(sync_playwright()).chromium.launch(
-            executable_path=shutil.which("chromium") or shutil.which("chromium-browser"), args=["--no-sandbox"]
-        )
-        stack.callback(browser.close)
+    with running([str(BIN / "aura"), "tiers", "serve"], home), visited(home) as (process, browser, address):
         live = {}
         for name in PAGES:
             page = browser.new_page()
@@ -126,19 +137,8 @@ def dashboard_figures(home: Path, seconds: float) -> list[Figure]:
 
 def absence_figure(home: Path) -> Figure:
     """How long a visitor waits for the panel with the remedy while the store has no owner."""
-    from playwright.sync_api import sync_playwright
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    command = [str(BIN / "streamlit"), "run", "app/main.py", "--server.port", str(port)]
     waits = []
-    with running(command, home), sync_playwright() as playwright:
-        wait_for(f"{address}/_stcore/health")
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium") or shutil.which("chromium-browser"), args=["--no-sandbox"]
-        )
+    with visited(home) as (_, browser, address):
         for _ in range(4):
             page = browser.new_page()
             page.goto(f"{address}/tiers")
@@ -147,7 +147,6 @@ def absence_figure(home: Path) -> Figure:
             page.locator(".au-remedy[role=alert]").first.wait_for(timeout=120_000)
             waits.append(time.monotonic() - started)
             page.close()
-        browser.close()
     # The first visit imports what the others find imported.
     return figure(
         "from the head of a page to the remedy of a store that is down", waits[1:], "s", goal=PANEL_GOAL_SECONDS
@@ -161,13 +160,14 @@ def top_figure(home: Path, seconds: float) -> Figure:
         if pid == 0:
             os.chdir(PROJECT)
             os.execve(BIN / "aura", ["aura", "top", "--interval", "1"], {**environment(home), "TERM": "xterm-256color"})
-        reader = threading.Thread(target=drain, args=(terminal,), daemon=True)
-        reader.start()
-        time.sleep(2 * SETTLE_SECONDS)
-        tell("aura top")
-        value = share(psutil.Process(pid), seconds)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        try:
+            threading.Thread(target=drain, args=(terminal,), daemon=True).start()
+            time.sleep(2 * SETTLE_SECONDS)
+            tell("aura top")
+            value = share(psutil.Process(pid), seconds)
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
     return figure("aura top at one look a second", [value], "of a core", goal=TOP_GOAL)
 
 
