@@ -49,16 +49,16 @@ class ExpertConfig:
     def __post_init__(self) -> None:
         at_least = {"experts": 2, "width": 1, "hidden": 1, "epochs": 1, "batch_size": 1, "min_label_items": 2}
         for name, least in {**at_least, "threads": 1, "seed": 0}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"ExpertConfig.{name} is {getattr(self, name)}; give at least {least}")
+            require(self, name, getattr(self, name) >= least, f"at least {least}")
         for name in ("capacity_factor", "learning_rate"):
-            _require(name, getattr(self, name), above=0.0, below=math.inf)
+            require(self, name, 0 < getattr(self, name) < math.inf, "a finite number above 0")
         for name in ("load_balance_weight", "z_loss_weight", "weight_decay"):
-            _require(name, getattr(self, name), above=-math.ulp(0.0), below=math.inf)
-        _require("dropout", self.dropout, above=-math.ulp(0.0), below=1.0)
-        _require("held_out_share", self.held_out_share, above=0.0, below=1.0)
+            require(self, name, 0 <= getattr(self, name) < math.inf, "a finite number from 0")
+        require(self, "dropout", 0 <= self.dropout < 1, "a number from 0 to below 1")
+        require(self, "held_out_share", 0 < self.held_out_share < 1, "a number above 0 and below 1")
 
 
-def _require(name: str, value: float, *, above: float, below: float) -> None:
-    if not above < value < below:
-        raise ValueError(f"ExpertConfig.{name} is {value}; give a finite number above {above:g} and below {below:g}")
+def require(settings: object, name: str, met: bool, expected: str) -> None:  # noqa: FBT001 - the condition itself
+    """Raise ValueError unless a condition on one of these settings is met; it says what is `expected` in its place."""
+    if not met:
+        raise ValueError(f"{type(settings).__name__}.{name} is {getattr(settings, name)}; give {expected}")

@@ -66,22 +66,22 @@ class JointConfig:
     def __post_init__(self) -> None:
         at_least = {"width": 2, "layers": 1, "heads": 1, "steps": 1, "batch": 2, "mel_bins": 4, "max_image_size": 8}
         for name, least in {**at_least, "max_text_bytes": 1, "threads": 1, "seed": 0}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"JointConfig.{name} is {getattr(self, name)}; give at least {least}")
-        if self.width % (2 * self.heads):
-            raise ValueError(f"JointConfig.width is {self.width}; give a multiple of twice the {self.heads} heads")
+            self._require(name, getattr(self, name) >= least, f"at least {least}")
+        self._require("width", self.width % (2 * self.heads) == 0, f"a multiple of twice the {self.heads} heads")
         for name in ("learning_rate", "temperature", "max_window_s"):
-            self._require(name, above=0.0, below=math.inf)
+            self._require(name, 0 < getattr(self, name) < math.inf, "a finite number above 0")
         for name in ("weight_decay", "augmentation"):
-            self._require(name, above=-math.ulp(0.0), below=math.inf)
-        self._require("held_out_share", above=0.0, below=1.0)
-        self._require("averaging", above=-math.ulp(0.0), below=1.0)
-        self._require("validation_share", above=0.0, below=1.0 - self.held_out_share)
-        unknown = [pair for pair in self.pairs if pair not in ALL_PAIRS]
-        if unknown or not self.pairs or len(set(self.pairs)) != len(self.pairs):
-            raise ValueError(f"JointConfig.pairs is {self.pairs}; give some of {ALL_PAIRS}, each once")
+            self._require(name, 0 <= getattr(self, name) < math.inf, "a finite number from 0")
+        self._require("averaging", 0 <= self.averaging < 1, "a number from 0 to below 1")
+        self._require("held_out_share", 0 < self.held_out_share < 1, "a number above 0 and below 1")
+        self._require(
+            "validation_share",
+            0 < self.validation_share < 1 - self.held_out_share,
+            f"a number above 0 that leaves items beside the {self.held_out_share:g} held out",
+        )
+        known = self.pairs and set(self.pairs) <= set(ALL_PAIRS) and len(set(self.pairs)) == len(self.pairs)
+        self._require("pairs", bool(known), f"some of {ALL_PAIRS}, each once")
 
-    def _require(self, name: str, *, above: float, below: float) -> None:
-        value = getattr(self, name)
-        if not above < value < below:
-            raise ValueError(f"JointConfig.{name} is {value}; give a finite number above {above:g} and below {below:g}")
+    def _require(self, name: str, met: bool, expected: str) -> None:  # noqa: FBT001 - the condition itself
+        if not met:
+            raise ValueError(f"JointConfig.{name} is {getattr(self, name)}; give {expected}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from aura.experts.card import Cost
+from aura.experts.config import require
 
 LEAST_TOKENS = 4_000_000
 """Tokens below which a training says nothing about experts: each expert sees k/E of them.
@@ -92,23 +93,19 @@ class LanguageConfig:
 
     def __post_init__(self) -> None:
         for name in ("width", "layers", "heads", "batch", "steps", "evaluate_every", "held_out_sequences"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
+            require(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("learning_rate", "router_rate", "initial_scale"):
-            self._require(name, 0 < getattr(self, name) < math.inf, "a finite number above 0")
+            require(self, name, 0 < getattr(self, name) < math.inf, "a finite number above 0")
         for name in ("load_balance_weight", "z_loss_weight", "bias_rate", "weight_decay"):
-            self._require(name, 0 <= getattr(self, name) < math.inf, "a finite number from 0")
-        self._require("sequence", self.sequence >= 2, "at least 2")
-        self._require("experts", self.experts >= 2, "at least 2")
-        self._require("experts_per_token", 1 <= self.experts_per_token < self.experts, "from 1 to below experts")
-        self._require("hidden", self.hidden % self.experts_per_token == 0, "a multiple of experts_per_token")
-        self._require("width", self.width % (2 * self.heads) == 0, "a multiple of twice the heads")
-        self._require("warmup_steps", 0 <= self.warmup_steps <= self.steps, "from 0 to the steps")
-        self._require("seed", self.seed >= 0, "at least 0")
-        self._require("threads", self.threads >= 1, "at least 1")
-
-    def _require(self, name: str, met: bool, expected: str) -> None:  # noqa: FBT001 - the condition itself
-        if not met:
-            raise ValueError(f"LanguageConfig.{name} is {getattr(self, name)}; give {expected}")
+            require(self, name, 0 <= getattr(self, name) < math.inf, "a finite number from 0")
+        require(self, "sequence", self.sequence >= 2, "at least 2")
+        require(self, "experts", self.experts >= 2, "at least 2")
+        require(self, "experts_per_token", 1 <= self.experts_per_token < self.experts, "from 1 to below experts")
+        require(self, "hidden", self.hidden % self.experts_per_token == 0, "a multiple of experts_per_token")
+        require(self, "width", self.width % (2 * self.heads) == 0, "a multiple of twice the heads")
+        require(self, "warmup_steps", 0 <= self.warmup_steps <= self.steps, "from 0 to the steps")
+        require(self, "seed", self.seed >= 0, "at least 0")
+        require(self, "threads", self.threads >= 1, "at least 1")
 
     @property
     def expert_hidden(self) -> int:
