@@ -1,38 +1,84 @@
 """What a person asks of a running Dagster from outside: to materialize an asset.
 
-Belongs here: two calls of its GraphQL API. Does not: definitions.
+Belongs here: two calls of its GraphQL API, whose answers are checked. Does not: definitions.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import httpx2
+from pydantic import BaseModel, Field, ValidationError
 
 TIMEOUT_SECONDS = 10.0
+"""Longest wait for one answer."""
+
+NAMED = 12
+"""Partitions that an error names."""
 
 _WHERE = """
 query Where($key: AssetKeyInput!) {
-  assetNodeOrError(assetKey: $key) {
-    ... on AssetNode { jobNames isPartitioned partitionKeys repository { name location { name } } }
-    ... on AssetNotFoundError { message }
+  asked: assetNodeOrError(assetKey: $key) {
+    ... on AssetNode { node: repository { name location { name } } jobNames isPartitioned partitionKeys }
   }
 }
 """
 
 _LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
-  launchPipelineExecution(executionParams: $params) {
-    __typename
+  asked: launchPipelineExecution(executionParams: $params) {
+    kind: __typename
     ... on LaunchRunSuccess { run { runId } }
-    ... on PythonError { message }
+    ... on Error { message }
     ... on RunConfigValidationInvalid { errors { message } }
-    ... on UnauthorizedError { message }
   }
 }
 """
 
 _ASSET_JOB = "__ASSET_JOB"
+
+
+class _Named(BaseModel):
+    name: str
+
+
+class _Repository(_Named):
+    location: _Named
+
+
+class _Where(BaseModel):
+    """Where an asset is defined; without `node` if it is not."""
+
+    node: _Repository | None = None
+    jobs: list[str] = Field(default=[], alias="jobNames")
+    partitioned: bool = Field(default=False, alias="isPartitioned")
+    partitions: list[str] = Field(default=[], alias="partitionKeys")
+
+
+class _Run(BaseModel):
+    id: str = Field(alias="runId")
+
+
+class _Message(BaseModel):
+    message: str
+
+
+class _Launched(BaseModel):
+    """A run, or the reasons why there is none."""
+
+    kind: str
+    run: _Run | None = None
+    message: str | None = None
+    errors: list[_Message] = []
+
+
+class _Refusal(BaseModel):
+    """GraphQL's answer to what it does not understand."""
+
+    errors: list[_Message] = Field(min_length=1)
+
+
+Answer = TypeVar("Answer", _Where, _Launched)
 
 
 class DagsterError(RuntimeError):
@@ -54,19 +100,16 @@ def materialize(address: str, asset: str, partition: str | None) -> str:
         DagsterError: It does not answer in time, does not know the asset or partition, or refuses.
     """
     key = {"path": [asset]}
-    node = _ask(address, _WHERE, {"key": key})["assetNodeOrError"]
-    if "repository" not in node:
+    where = _ask(address, _WHERE, {"key": key}, _Where)
+    if where.node is None:
         raise DagsterError(f"Dagster at {address} has no asset {asset!r}. Is it another project's?")
-    if node["isPartitioned"] and partition not in node["partitionKeys"]:
-        raise DagsterError(
-            f"{asset} has no partition {partition!r} in Dagster at {address}; it has {', '.join(node['partitionKeys'])}"
-        )
-    jobs = [name for name in node["jobNames"] if name.startswith(_ASSET_JOB)]
+    _check_partition(address, asset, partition, where)
+    jobs = [name for name in where.jobs if name.startswith(_ASSET_JOB)]
     params = {
         "mode": "default",
         "selector": {
-            "repositoryName": node["repository"]["name"],
-            "repositoryLocationName": node["repository"]["location"]["name"],
+            "repositoryName": where.node.name,
+            "repositoryLocationName": where.node.location.name,
             "pipelineName": jobs[0] if jobs else _ASSET_JOB,
             "assetSelection": [key],
             "assetCheckSelection": None,
@@ -76,24 +119,62 @@ def materialize(address: str, asset: str, partition: str | None) -> str:
             "tags": [{"key": "dagster/partition", "value": partition}] if partition is not None else []
         },
     }
-    launched = _ask(address, _LAUNCH, {"params": params})["launchPipelineExecution"]
-    if launched["__typename"] != "LaunchRunSuccess":
-        reasons = [launched.get("message", ""), *(each["message"] for each in launched.get("errors", []))]
-        raise DagsterError(f"Dagster refuses to materialize {asset}: {' '.join(filter(None, reasons)) or launched}")
-    run_id: str = launched["run"]["runId"]
-    return run_id
+    launched = _ask(address, _LAUNCH, {"params": params}, _Launched)
+    if launched.run is None:
+        reasons = [launched.message, *(each.message for each in launched.errors)]
+        raise DagsterError(
+            f"Dagster refuses to materialize {asset}: {' '.join(filter(None, reasons)) or launched.kind}"
+        )
+    return launched.run.id
 
 
-def _ask(address: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+def _check_partition(address: str, asset: str, partition: str | None, where: _Where) -> None:
+    if not where.partitioned:
+        if partition is not None:
+            raise DagsterError(f"{asset} has no partitions in Dagster at {address}: leave out {partition!r}")
+        return
+    if partition in where.partitions:
+        return
+    known = where.partitions
+    others = f" and {len(known) - NAMED} more" if len(known) > NAMED else ""
+    has = f"it has {', '.join(known[:NAMED])}{others}" if known else "it has none yet: register a source"
+    fault = "is partitioned, and no partition is named" if partition is None else f"has no partition {partition!r}"
+    raise DagsterError(f"{asset} {fault} in Dagster at {address}; {has}")
+
+
+def _ask(address: str, query: str, variables: dict[str, object], form: type[Answer]) -> Answer:
+    """What stands under `asked` in the answer, in its form.
+
+    Raises:
+        DagsterError: Nothing answers in time, or something else than Dagster does, or a Dagster that is too old or new.
+    """
     try:
         answer = httpx2.post(
             f"{address}/graphql", json={"query": query, "variables": variables}, timeout=TIMEOUT_SECONDS
         )
-        answer.raise_for_status()
-        told = answer.json()
-    except (httpx2.HTTPError, ValueError) as error:
+    except httpx2.HTTPError as error:
         raise DagsterError(f"Dagster at {address} does not answer ({error}). Start it with `make up`.") from error
-    if told.get("errors"):
-        raise DagsterError(f"Dagster at {address} does not understand: {told['errors'][0].get('message')}")
-    data: dict[str, Any] = told["data"]
-    return data
+    try:
+        told = answer.json()
+    except ValueError as error:
+        raise _stranger(address, answer, "no JSON") from error
+    if isinstance(told, dict) and told.get("errors"):
+        try:
+            refusal = _Refusal.model_validate(told)
+        except ValidationError as error:
+            raise _stranger(address, answer, "other JSON") from error
+        raise DagsterError(
+            f"Dagster at {address} does not understand ({refusal.errors[0].message}): it is of another version. "
+            "Start this project's own with `make up`."
+        )
+    try:
+        return form.model_validate(told["data"]["asked"])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise _stranger(address, answer, "other JSON") from error
+
+
+def _stranger(address: str, answer: httpx2.Response, what: str) -> DagsterError:
+    return DagsterError(
+        f"What answers at {address} is not Dagster, or a proxy before it: HTTP {answer.status_code} with {what}. Start "
+        "Dagster with `make up`, or set AURA_SERVICES__DAGSTER_PORT to its port."
+    )
