@@ -2,15 +2,17 @@
 
     python benchmarks/experts.py [--only NAME ...] [--runs N] [--data DIR] [--json]
 
-Parts are the modules of `expert_figures` that have a function `figures`, each described there. All together take about
-an hour; `language` alone takes half of it, whatever the number of runs.
+Parts are the modules of `expert_figures` that have a function `figures`, each described there and run in a process of
+its own. All together take about an hour; `language` alone takes half of it, whatever the number of runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 
 from report import PROJECT, Figure, as_json, table
@@ -21,6 +23,12 @@ PARTS = tuple(
     for each in sorted((Path(__file__).parent / "expert_figures").glob("*.py"))
     if "\ndef figures(" in each.read_text()
 )
+
+
+def measure(part: str, data: Path, runs: int) -> list[Figure]:
+    """The figures of one part."""
+    found: list[Figure] = import_module(f"expert_figures.{part}").figures(data, runs)
+    return found
 
 
 def main() -> None:
@@ -34,8 +42,10 @@ def main() -> None:
     # CPU seconds of several threads that wait for each other are no figures.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     found: list[Figure] = []
-    for name in chosen.only:
-        found += import_module(f"expert_figures.{name}").figures(chosen.data, chosen.runs)
+    # What a part asks of its process, such as to hold on to freed memory, would change the figures of the next.
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as alone:
+        for name in chosen.only:
+            found += alone.submit(measure, name, chosen.data, chosen.runs).result()
     if chosen.json:
         as_json("experts", found)
     else:
