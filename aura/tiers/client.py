@@ -220,7 +220,8 @@ class OwnerClient(TieredStore):
             raise StoreUnavailableError(
                 f"The owner of the store did not answer {request.name!r} in {self._timeout * patience:g} seconds",
                 path=str(self.directory),
-                remedy="See what its process does, or give it more time (timeout_seconds).",
+                remedy="Give it more time (timeout_seconds), or end its process and open the store anew: `make up`, or "
+                "`aura tiers serve`.",
             ) from error
         except OSError as error:
             connection.close()

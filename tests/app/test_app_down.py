@@ -52,7 +52,7 @@ def test_an_owner_that_hangs_holds_no_page_up(opened, address, owner):
     try:
         other = opened(f"{address}/corpus")
         expect(other.get_by_role("textbox", name="Search")).to_be_visible(timeout=PATIENCE_MS)
-        shows(alarms(other), re.compile("not known.*aura tiers serve", re.DOTALL))
+        shows(alarms(other), re.compile("not known.*did not answer.*aura tiers serve", re.DOTALL))
         events = opened(f"{address}/events")
         shows(events.locator("[data-testid=stMainBlockContainer]"), "corpus.items")
     finally:
