@@ -43,7 +43,7 @@ class RunFigures:
         useless: Those that were fetched in vain.
         ways: Seconds of a decoding step by each way of fetching, as measured so far.
         way: The one that is used.
-        kind: Kind of the prompt.
+        kind: Kind of the prompt; 0 in the modes that tell none apart.
     """
 
     mode: Mode

@@ -179,10 +179,12 @@ class RequestForecast:
 
     def _learn(self) -> None:
         from sklearn.cluster import KMeans
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         prompts = np.stack(self._prompts)
         kinds = min(self._kinds, len(prompts) // 2, len(np.unique(prompts, axis=0)))
         if kinds < 2:
             return
-        found = KMeans(n_clusters=kinds, n_init=4, random_state=self._seed).fit(prompts)
+        with threadpool_limits(1):  # threads that wait for each other would hold up the answer
+            found = KMeans(n_clusters=kinds, n_init=4, random_state=self._seed).fit(prompts)
         self._centers, self._labels = found.cluster_centers_.astype(np.float32), found.labels_.tolist()

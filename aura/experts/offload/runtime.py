@@ -106,10 +106,10 @@ class ExpertRuntime:
                 the tier has.
             transitions: Counts that the transition forecast begins with, float64[layers - 1, E, E], such as those of a
                 routing table (`aura.experts.offload.forecast.transition_counts`).
-            past: Activations of earlier requests, int64[layers, E] each (`aura.experts.offload.past`).
+            past: Activations of earlier requests, int64[layers, E] each (`aura.experts.offload.past`), for `planned`.
             on_request: Is given the activations of each request, int64[layers, E], when it is over. If it fails, that
                 is logged.
-            seed: Of the kinds of prompts.
+            seed: Of the kinds of prompts, which `planned` tells apart.
 
         Raises:
             UnknownModelError: The store has no such model.
@@ -184,7 +184,8 @@ class ExpertRuntime:
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         tokens = answer[0, self._start(given) :].numpy()
         activations = self._activations.copy()
-        self._kinds.note(vector, activations)
+        if self.mode is Mode.PLANNED:  # no other mode expects anything
+            self._kinds.note(vector, activations)
         try:
             self._on_request(activations)
         except Exception:
