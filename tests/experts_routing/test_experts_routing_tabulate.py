@@ -172,6 +172,7 @@ def test_the_tables_pass_their_checks_and_come_back_from_their_parts(counted):
         assert part.equals(back.to_parts()[name]), name
 
 
+@pytest.mark.parametrize("counted", ["olmoe"], indirect=True)
 @pytest.mark.parametrize("plot", [plot_expert_load, plot_label_experts, plot_coactivation, plot_transitions])
 def test_heat_maps_are_small_pngs_and_the_same_each_time(counted, plot):
     _, table, _ = counted
