@@ -1,7 +1,8 @@
 """Requests that were answered by a mixture of experts become partitions, and their activations are kept.
 
 The events on `expert.requests` are read on from the cursor, which only saves reading: a request whose run has succeeded
-is left alone, and one whose run has failed is tried again, as `aura.events.batches` decides.
+is left alone, and one whose run has failed is tried again, as `aura.events.batches` decides. One that has failed too
+often is let go: another event of it is another range.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def expert_requests(
         except EventError as error:
             return dg.SkipReason(f"{error} No event is lost: the next look goes on from the same place.")
         launches: dict[str, Launch] = {}
+        given_up = 0
         for request, pending in scan.pending(TOPIC):
             if len(launches) == MOST:
                 break
@@ -72,7 +74,12 @@ def expert_requests(
                 scan = scan.without(request, pending.partition, decision.events.end)
             elif isinstance(decision, Launch):
                 launches[request] = decision
+            elif decision.given_up:
+                scan = scan.without(request, pending.partition, pending.end)
+                given_up += 1
         said = f"{len(launches)} of {len(scan.found)} requests are kept now."
+        if given_up:
+            said += f" {given_up} failed {policy.attempts} times and are let go."
         if buried:
             said += f" {buried} records could not be decoded and went to {TOPIC}.dead."
         context.log.info(said)
