@@ -91,9 +91,8 @@ def draw_materialize(frame: Frame) -> None:
         return
     with st.expander("Materialize an asset"), st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         asset = st.selectbox("Asset", known, key="asset-to-make")
-        runs = () if costs is None else costs.series.get(asset, ())
-        partitions = {value.partition for value in values if value.name == asset} | {run.partition for run in runs}
-        named = sorted(partition for partition in partitions if partition is not None)
+        published = {value.partition for value in values if value.name == asset and value.partition is not None}
+        named = sorted(published.union(costs.partitions(asset) if costs is not None else ()))
         partition = st.selectbox("Partition", named, key="partition-to-make") if named else None
         if st.button("Materialize ..."):
             title = asset if partition is None else f"{asset} of {partition}"
