@@ -18,11 +18,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import aura.experts.language.model  # noqa: F401 - makes the type known
 from aura.experts.language.batches import Batches
+from aura.experts.language.checkpoint import read_checkpoint
 from aura.experts.language.evaluation import bits_per_byte
 from aura.experts.language.models import LanguageModels, LanguageModelsError
 from aura.experts.language.pair import PairError, build_pair
 from aura.experts.language.presets import PRESETS, LanguageConfig, PairCost
-from aura.experts.language.training import CheckpointPlan, train_language_models
+from aura.experts.language.training import CheckpointPlan, DivergedError, train_language_models
 
 VOCABULARY = 300
 
@@ -210,6 +211,15 @@ def test_a_held_out_text_that_is_too_short_is_refused_before_the_first_step(smal
     with pytest.raises(ValueError, match="'cities' has 9 tokens, fewer than a sequence of 16"):
         train_language_models(short, tiny, progress=lambda steps, _: done.append(steps))
     assert done == []
+
+
+def test_a_training_that_diverges_says_so_and_keeps_the_state_from_before(small_text, tiny, tmp_path):
+    plan = CheckpointPlan(tmp_path / "state.safetensors", every_steps=1)
+    with pytest.raises(
+        DivergedError, match=r"step 3 its cross-entropy is nan; give a smaller learning_rate than 1e\+12"
+    ):
+        train_language_models(small_text, replace(tiny, learning_rate=1e12, warmup_steps=0), checkpoint=plan)
+    assert {run.done for run in read_checkpoint(plan.path).progress.runs.values()} == {2}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -37,6 +37,10 @@ BETAS = (0.9, 0.95)
 CLIP_NORM = 1.0
 
 
+class DivergedError(ArithmeticError):
+    """A training whose loss is no finite number any more; its last state that was kept is from before."""
+
+
 @dataclass(frozen=True)
 class CheckpointPlan:
     """Where a training keeps its state.
@@ -80,6 +84,7 @@ def train_language_models(
     Raises:
         ValueError: The text is shorter than a batch, or a domain's held-out part than a sequence; or there is no CUDA
             device and the settings want one.
+        DivergedError: The loss of a network is not finite any more.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError(
@@ -115,9 +120,15 @@ class _Run:
         self.optimizer.step()
         if isinstance(self.model, AuraMoeForCausalLM):
             self.model.update_balance()
-        loss = answer.cross_entropy if isinstance(self.model, AuraMoeForCausalLM) else answer.loss
-        self.loss_sum += loss.item()
+        loss = (answer.cross_entropy if isinstance(self.model, AuraMoeForCausalLM) else answer.loss).item()
         self.done += 1
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"{type(self.model).__name__} diverged: in step {self.done} its cross-entropy is {loss}; give a "
+                f"smaller learning_rate than {self.config.learning_rate:g}, or more than "
+                f"{self.config.warmup_steps} warmup_steps"
+            )
+        self.loss_sum += loss
         self.seconds += _clock(self.config) - began
 
     def measure(self, text: LanguageText) -> None:
