@@ -11,6 +11,7 @@ from aura.experts.language.comparison import MoeVersusDense
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MOE_COLOUR = "#0f766e"
 DENSE_COLOUR = "#64748b"
@@ -94,7 +95,7 @@ def _draw(by_step: Axes, by_time: Axes, points: Sequence[CurvePoint], colour: st
     by_time.plot([point.seconds for point in points], level, color=colour, linewidth=1.1)
 
 
-def _png(figure) -> bytes:  # type: ignore[no-untyped-def]  # noqa: ANN001 - matplotlib is imported where it is used
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
