@@ -156,6 +156,22 @@ def test_the_series_of_an_asset_comes_oldest_first_and_without_the_others(uri, e
         history.series("a' or 'b")
 
 
+def test_what_ended_since_a_moment_is_found_by_its_end(uri, experiment) -> None:
+    recorder = MlflowRecorder(uri, experiment)
+    for minutes, subject in [(0, "a"), (1, "b"), (2, "c")]:
+        recorder.record(record(subject, started_at=STARTED + timedelta(minutes=minutes)))
+    history = CostHistory(uri, experiment)
+
+    def ended_since(seconds):
+        return [cost.asset for cost in history.ended_since(STARTED + timedelta(seconds=seconds))]
+
+    # Each takes 2.5 s.
+    assert [ended_since(seconds) for seconds in (-9, 2.5, 2.501, 122.5, 122.501)] == [
+        ["c", "b", "a"], ["c", "b", "a"], ["c", "b"], ["c"], [],
+    ]  # fmt: skip
+    assert [cost.asset for cost in history.ended_since()] == ["c", "b", "a"]
+
+
 def test_runs_of_other_people_and_of_killed_processes_are_not_costs(uri, experiment) -> None:
     MlflowRecorder(uri, experiment).record(record())
     client = connect(uri)
@@ -251,9 +267,11 @@ def test_every_asset_with_a_run_is_named_however_many_runs_others_have(tmp_path)
     address = f"sqlite:///{tmp_path}/mlflow.db"
     recorder = MlflowRecorder(address)
     cost = Cost(datetime.now(UTC), 1.0, 1.0, 1, unavailable("none"), "VmHWM")
-    for subject in ("old", "busy", "busy", "busy"):
+    # More than SQLite joins tables.
+    many = [f"asset {number}" for number in range(70)]
+    for subject in ("old's", "busy", "busy", "busy", *many):
         assert recorder.record(Record(subject, None, "run", "group", None, cost))
-    assert CostHistory(address).assets() == ["busy", "old"]
+    assert CostHistory(address).assets() == sorted([*many, "busy", "old's"])
     assert CostHistory(f"sqlite:///{tmp_path}/absent/mlflow.db").assets() == []
 
 
