@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers as hf
 from offload_models import NAMES, build
+from safetensors.torch import load_file, save_file
 
 from aura.experts.offload.checkpoint import open_complete
 from aura.experts.offload.errors import ModelFilesError, OffloadError, UnknownModelError
@@ -289,6 +292,18 @@ def test_what_cannot_be_opened_says_why(saved, tmp_path):
                 runtime.generate([])
             with pytest.raises(ValueError, match="temperature -1"):
                 runtime.generate([1], temperature=-1)
+
+
+@pytest.mark.parametrize("mode", [Mode.RESIDENT, Mode.PLANNED])
+def test_a_gate_without_weights_is_not_made_up(mode, saved, tmp_path):
+    directory = Path(shutil.copytree(saved("qwen"), tmp_path / "lacking"))
+    weights = load_file(directory / "model.safetensors")
+    del weights["model.layers.1.mlp.gate.weight"]
+    save_file(weights, directory / "model.safetensors", {"format": "pt"})
+    with opened(tmp_path / "store") as store:
+        ExpertStore(store).put(directory)
+        with pytest.raises(ModelFilesError, match=r"lacks the weights model\.layers\.1\.mlp\.gate\.weight"):
+            ExpertRuntime(store, "lacking", mode=mode)
 
 
 def test_a_listener_that_fails_takes_no_answer(saved, tmp_path, caplog):

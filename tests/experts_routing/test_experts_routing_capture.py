@@ -2,11 +2,14 @@
 
 import itertools
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from routing_models import MODELS, SPARSE_LAYERS, VOCABULARY, build
+from safetensors.torch import load_file, save_file
 
 from aura.experts.routing.batch import LayerRouting
 from aura.experts.routing.capture import capture, listen, open_routed_model
@@ -286,9 +289,9 @@ class TestFromDirectories:
 
     def test_batches_stay_small_however_many_texts_there_are(self, saved):
         model = open_routed_model(str(saved("mixtral")))
-        sizes = [len(batch.texts) for batch in capture(model, ["a b c d"] * 1000, batch_tokens=64)]
-        assert max(sizes) == 64
-        assert sum(sizes) == 4000
+        sizes = [len(batch.texts) for batch in capture(model, ["a b c d"] * 600, batch_tokens=256)]
+        assert max(sizes) == 256
+        assert sum(sizes) == 2400
 
     def test_a_decoder_beside_an_encoder_reads_the_text_one_place_to_the_right(self, saved):
         model = open_routed_model(str(saved("switch")))
@@ -313,6 +316,21 @@ class TestFromDirectories:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         with pytest.raises(RoutedModelError, match=r"'nobody/nothing' is neither .* nor in the local cache"):
             open_routed_model("nobody/nothing")
+
+    def test_a_router_without_weights_is_not_made_up(self, saved, tmp_path):
+        directory = Path(shutil.copytree(saved("mixtral"), tmp_path / "model"))
+        weights = load_file(directory / "model.safetensors")
+        (router,) = (name for name in weights if "layers.1." in name and name.endswith("gate.weight"))
+        save_file({name: each for name, each in weights.items() if name != "lm_head.weight"},
+                  directory / "model.safetensors", {"format": "pt"})  # fmt: skip
+        assert open_routed_model(str(directory)).layers, "the head routes nothing"
+        del weights[router]
+        save_file(weights, directory / "model.safetensors", {"format": "pt"})
+        with pytest.raises(RoutedModelError, match=r"lacks the weights model\.layers\.1\."):
+            open_routed_model(str(directory))
+        (directory / "model.safetensors").write_bytes(b"no tensors at all")
+        with pytest.raises(RoutedModelError, match="cannot be opened"):
+            open_routed_model(str(directory))
 
     def test_weights_in_pickle_files_are_refused(self, saved, tmp_path):
         directory = saved("mixtral")

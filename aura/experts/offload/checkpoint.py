@@ -65,7 +65,11 @@ def fingerprint(directory: Path) -> str:
 
 
 def open_shell(directory: Path) -> nn.Module:
-    """The model of a directory without the weights of its experts, which are never read. In evaluation mode."""
+    """The model of a directory without the weights of its experts, which are never read. In evaluation mode.
+
+    Raises:
+        ModelFilesError: The directory is no model, or lacks weights.
+    """
     register()
     complete = _model_class(directory)
 
@@ -76,22 +80,34 @@ def open_shell(directory: Path) -> nn.Module:
     # The conversions of names go by the name of the class.
     body = {"__init__": construct, "_keys_to_ignore_on_load_unexpected": [r"\.experts\."]}
     shell: Any = type(complete.__name__, (complete,), body)
-    with _quietly():
-        model = shell.from_pretrained(directory, use_safetensors=True, local_files_only=True)
+    model = _loaded(shell, directory)
     model.__class__ = complete
     model.set_experts_implementation(KERNEL)
     return cast("nn.Module", model.eval())
 
 
 def open_complete(directory: Path) -> nn.Module:
-    """The model of a directory with all its experts in memory, computed by the same kernel. In evaluation mode."""
+    """The model of a directory with all its experts in memory, computed by the same kernel. In evaluation mode.
+
+    Raises:
+        ModelFilesError: The directory is no model, or lacks weights.
+    """
     register()
     complete = _model_class(directory)
-    with _quietly():
-        model = complete.from_pretrained(directory, use_safetensors=True, local_files_only=True)
+    model = _loaded(complete, directory)
     stack_switch(model)
     model.set_experts_implementation(KERNEL)
     return cast("nn.Module", model.eval())
+
+
+def _loaded(kind: Any, directory: Path) -> Any:  # noqa: ANN401 - a class whose methods have no types
+    with _quietly():
+        model, report = kind.from_pretrained(
+            directory, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    if absent := sorted(report["missing_keys"]):  # they would be random
+        raise ModelFilesError(f"{directory} lacks the weights {', '.join(absent)}; save or download the model again")
+    return model
 
 
 def read_layers(directory: Path) -> Iterator[ExpertLayer]:

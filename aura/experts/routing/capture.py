@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch  # noqa: TID253 - a module of neural networks; nothing light imports it
+from safetensors import SafetensorError
 from torch import nn  # noqa: TID253
 
 from aura.embeddings.errors import ModelFilesError
@@ -205,7 +206,7 @@ def open_routed_model(
         hub_timeout_s: Time-out of one request to the hub.
 
     Raises:
-        RoutedModelError: There is no such model, it cannot be opened, or it has no tokenizer.
+        RoutedModelError: There is no such model, it cannot be opened, lacks weights, or has no tokenizer.
         NotAMixtureError: It has no sparse layers that can be read.
     """
     import transformers
@@ -221,22 +222,30 @@ def open_routed_model(
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = transformers.AutoConfig.from_pretrained(files.directory, **options)
-        kind = (
+        kind: Any = (
             transformers.AutoModelForSeq2SeqLM
             if getattr(config, "is_encoder_decoder", False)
             else transformers.AutoModelForCausalLM
         )
         with torch.device("meta"):
-            plan: nn.Module = kind.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+            plan: nn.Module = kind.from_config(config, trust_remote_code=False)
         if not any(holds_experts(module) for module in plan.modules()):
             raise NotAMixtureError(
                 f"model {name!r} ({config.model_type}) is not a mixture of experts that can be read: name a Switch, "
                 "Mixtral, OLMoE, Qwen-MoE, DeepSeek, gpt-oss or aura_moe model"
             )
-        module = kind.from_pretrained(files.directory, use_safetensors=True, dtype=dtype, **options).base_model.eval()
+        model, report = kind.from_pretrained(
+            files.directory, use_safetensors=True, dtype=dtype, output_loading_info=True, **options
+        )
         tokenizer = transformers.AutoTokenizer.from_pretrained(files.directory, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise RoutedModelError(f"model {name!r} cannot be opened from {files.directory}: {error}") from error
+    module = model.base_model.eval()
+    body = "" if module is model else f"{model.base_model_prefix}."
+    if absent := sorted(key for key in report["missing_keys"] if key.startswith(body)):  # they would be random
+        raise RoutedModelError(
+            f"model {name!r} lacks the weights {', '.join(absent)} in {files.directory}; save or download it again"
+        )
     if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
         module = module.to("cuda")
     return RoutedModel(
