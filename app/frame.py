@@ -40,6 +40,9 @@ OWNER_SECONDS = 5.0
 KEPT = 24
 """Topics and values of which the latest reading stays in memory."""
 
+SEE_ABOVE = "Not known: see above."
+"""Where an earlier part of the page has said why."""
+
 LOOK_AGAIN_SECONDS = 1.0
 """How soon a page is drawn again whose sources have not answered yet."""
 

@@ -7,7 +7,7 @@ import json
 import streamlit as st
 
 from app.actions import confirm
-from app.frame import EVENTS_EVERY_SECONDS, Frame, as_of, clock, draw_absence
+from app.frame import EVENTS_EVERY_SECONDS, SEE_ABOVE, Frame, as_of, clock, draw_absence
 from aura.events.errors import EventError
 from aura.events.event import new_event
 from aura.events.opening import open_event_log
@@ -48,6 +48,7 @@ def draw_topics(frame: Frame) -> None:
 def draw_tail(frame: Frame) -> None:
     """The latest records of the topic that the visitor chose."""
     if frame.topics().value is None:
+        st.html(markup.note(SEE_ABOVE))
         return
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         names = [topic.name for topic in TOPICS.all() if not topic.name.endswith(DEAD)]

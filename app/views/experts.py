@@ -6,7 +6,7 @@ from datetime import datetime
 
 import streamlit as st
 
-from app.frame import PICTURES_EVERY_SECONDS, Frame, draw_absence, draw_pictures, made_at
+from app.frame import PICTURES_EVERY_SECONDS, SEE_ABOVE, Frame, draw_absence, draw_pictures, made_at
 from app.pick import picked_partition
 from aura.experts.language.comparison import MoeVersusDense
 from aura.experts.routing.requests import RequestActivations
@@ -71,6 +71,7 @@ def draw_comparison(frame: Frame) -> None:
     """Whether experts pay: the language model against its dense twin."""
     values = frame.values().value
     if values is None:
+        st.html(markup.note(SEE_ABOVE))
         return
     if not any(value.name == COMPARISON for value in values):
         st.html(markup.note("Not measured here yet: run the job `language` in Dagster, which takes minutes."))

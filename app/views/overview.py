@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.actions import confirm
 from app.charts import cost_chart, figures_of
-from app.frame import ASSETS_EVERY_SECONDS, EVENTS_EVERY_SECONDS, Frame, as_of, draw_absence
+from app.frame import ASSETS_EVERY_SECONDS, EVENTS_EVERY_SECONDS, SEE_ABOVE, Frame, as_of, draw_absence
 from aura.corpus.errors import CorpusError
 from aura.corpus.registry import SourceRegistry
 from aura.overview import markup
@@ -106,7 +106,7 @@ def draw_runs(frame: Frame) -> None:
     """What was materialized last, with its outcome."""
     costs = frame.costs()
     if costs.value is None:
-        draw_absence(costs, "The latest runs are not known", frame.settings.tracking_uri)
+        st.html(markup.note(SEE_ABOVE))
         return
     since = frame.since()
     runs = [run for run in costs.value.runs if since is None or run.started_at >= since]
@@ -143,7 +143,7 @@ def draw_costs(frame: Frame) -> None:
     """One figure of one asset over time."""
     costs = frame.costs()
     if costs.value is None:
-        draw_absence(costs, "The history of costs is not known", frame.settings.tracking_uri)
+        st.html(markup.note(SEE_ABOVE))
         return
     since = frame.since()
     within = {

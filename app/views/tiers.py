@@ -7,7 +7,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app.actions import confirm
 from app.charts import tier_charts
-from app.frame import PICTURES_EVERY_SECONDS, TIERS_EVERY_SECONDS, Frame, as_of, draw_absence, draw_pictures
+from app.frame import PICTURES_EVERY_SECONDS, SEE_ABOVE, TIERS_EVERY_SECONDS, Frame, as_of, draw_absence, draw_pictures
 from aura.overview import markup
 from aura.overview.replays import LIMIT, Replayed, own_trace, replayed, uploaded_trace
 from aura.overview.stored import RECENT_SECONDS
@@ -53,6 +53,7 @@ def draw_placement(frame: Frame) -> None:
     """What the tiers cost here, and the placement before and after."""
     values = frame.values().value
     if values is None:
+        st.html(markup.note(SEE_ABOVE))
         return
     published = {value.name for value in values}
     for name in ("tier_placement", "tier_profile"):

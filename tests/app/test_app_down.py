@@ -42,7 +42,7 @@ def test_with_every_service_down_the_services_have_their_remedies_and_the_machin
     page = opened(f"{deserted}/system")
     body = page.locator("[data-testid=stMainBlockContainer]")
     shows(body, re.compile("kafka.*mlflow.*Remedy", re.DOTALL))
-    shows(body, "CPU")
+    shows(body, re.compile("processor.*memory.*GiB", re.DOTALL))
 
 
 def test_an_owner_that_hangs_holds_no_page_up(opened, address, owner):
