@@ -28,11 +28,12 @@ EXAMPLE = '{"source": "notes", "changed": ["todo.txt"], "removed": []}'
 
 def draw(frame: Frame) -> None:
     """Draw the page."""
+    st.header("Topics", anchor=False)
     frame.part(draw_topics, "topics", EVENTS_EVERY_SECONDS)
-    st.subheader("Latest records", anchor=False)
+    st.header("Latest records", anchor=False)
     frame.part(draw_tail, "tail", EVENTS_EVERY_SECONDS)
     if not frame.settings.services.dashboard_read_only:
-        st.subheader("Publish", anchor=False)
+        st.header("Publish", anchor=False)
         draw_publish(frame)
 
 

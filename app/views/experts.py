@@ -38,7 +38,7 @@ COLUMNS = {
 def draw(frame: Frame) -> None:
     """Draw the page."""
     frame.part(draw_routing, "routing", PICTURES_EVERY_SECONDS)
-    st.subheader("Experts against a dense twin", anchor=False)
+    st.header("Experts against a dense twin", anchor=False)
     frame.part(draw_comparison, "comparison", PICTURES_EVERY_SECONDS)
     frame.part(draw_requests, "requests", PICTURES_EVERY_SECONDS)
 
@@ -58,7 +58,7 @@ def draw_routing(frame: Frame) -> None:
     if shown is None:
         return
     figures = shown.value.figures
-    st.subheader("Routing", anchor=False)
+    st.header("Routing", anchor=False)
     st.html(markup.note(f"{figures.items:,} items, {figures.tokens:,} tokens, through {figures.model}."))
     layers = shown.value.layers.select(list(COLUMNS)).rename_columns(list(COLUMNS.values()))
     st.dataframe(layers.to_pandas(), hide_index=True)
@@ -93,7 +93,7 @@ def draw_requests(frame: Frame) -> None:
     requests = [value for value in frame.values().value or () if value.name == REQUESTS]
     if not requests:
         return
-    st.subheader("Requests", anchor=False)
+    st.header("Requests", anchor=False)
     partition = picked_partition(requests, (REQUESTS,), "request")
     shown = frame.shown(REQUESTS, partition, RequestActivations)
     if shown is not None:

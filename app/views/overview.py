@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import groupby
 
@@ -9,7 +10,7 @@ import streamlit as st
 
 from app.actions import confirm
 from app.charts import cost_chart, figures_of
-from app.frame import ASSETS_EVERY_SECONDS, EVENTS_EVERY_SECONDS, SEE_ABOVE, Frame, as_of, draw_absence
+from app.frame import ASSETS_EVERY_SECONDS, EVENTS_EVERY_SECONDS, SEE_ABOVE, Frame, as_of, clock, draw_absence
 from aura.corpus.errors import CorpusError
 from aura.corpus.registry import SourceRegistry
 from aura.overview import markup
@@ -17,6 +18,8 @@ from aura.overview.assets import AssetRow, asset_rows
 from aura.overview.costs import CostBook
 from aura.overview.dagster_api import materialize
 from aura.overview.event_log import ALERTS, DRIFT, TailRecord
+from aura.overview.readings import Reading
+from aura.overview.stored import StoredValue
 from aura.settings import Settings
 
 TITLE = "Overview"
@@ -35,11 +38,11 @@ def draw(frame: Frame) -> None:
     frame.part(draw_assets, "assets", ASSETS_EVERY_SECONDS)
     if not frame.settings.services.dashboard_read_only:
         draw_materialize(frame)
-    st.subheader("Costs over time", anchor=False)
+    st.header("Costs over time", anchor=False)
     frame.part(draw_costs, "costs", ASSETS_EVERY_SECONDS)
-    st.subheader("Latest runs", anchor=False)
+    st.header("Latest runs", anchor=False)
     frame.part(draw_runs, "runs", ASSETS_EVERY_SECONDS)
-    st.subheader("Alerts", anchor=False)
+    st.header("Alerts", anchor=False)
     frame.part(draw_alerts, "alerts", EVENTS_EVERY_SECONDS)
 
 
@@ -50,9 +53,9 @@ def draw_assets(frame: Frame) -> None:
     rows = asset_rows(costs.value or CostBook({}), values.value or (), source_names(settings) if costs.value else [])
     if rows and costs.value is not None:
         st.html(markup.overview(rows, datetime.now(UTC)))
-    st.subheader("Assets", anchor=False)
+    st.header("Assets", anchor=False)
     if rows:
-        st.html(markup.note(as_of(values if costs.value is None else costs)))
+        st.html(markup.note(" ".join(_ages(costs, values))))
     draw_absence(costs, "Costs and freshness are not known", settings.tracking_uri)
     draw_absence(values, "What is stored is not known", str(settings.store_directory))
     if not rows and costs.value is not None:
@@ -61,6 +64,13 @@ def draw_assets(frame: Frame) -> None:
     known = markup.Known(costs=costs.value is not None, store=values.value is not None)
     for partition, group in groupby(rows, key=lambda row: row.partition):
         draw_partition(frame, partition, list(group), known)
+
+
+def _ages(costs: Reading[CostBook], values: Reading[tuple[StoredValue, ...]]) -> Iterator[str]:
+    if costs.value is not None:
+        yield f"Costs as of {clock(costs.taken_at)}."
+    if values.value is not None:
+        yield f"What is stored as of {clock(values.taken_at)}."
 
 
 def source_names(settings: Settings) -> list[str]:

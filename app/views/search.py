@@ -32,7 +32,7 @@ LISTED = 500
 def draw(frame: Frame) -> None:
     """Draw the page."""
     frame.part(draw_search, "search")
-    st.subheader("Items", anchor=False)
+    st.header("Items", anchor=False)
     frame.part(draw_corpus, "corpus", PICTURES_EVERY_SECONDS)
 
 

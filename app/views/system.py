@@ -20,9 +20,9 @@ SERVICES_LOOK_SECONDS = 5.0
 
 def draw(frame: Frame) -> None:
     """Draw the page."""
-    st.subheader("This machine", anchor=False)
+    st.header("This machine", anchor=False)
     frame.part(draw_load, "load", LOAD_EVERY_SECONDS)
-    st.subheader("Services", anchor=False)
+    st.header("Services", anchor=False)
     frame.part(draw_services, "services", SERVICES_LOOK_SECONDS)
 
 

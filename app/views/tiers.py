@@ -23,10 +23,11 @@ RECOGNISED = "by its content"
 
 def draw(frame: Frame) -> None:
     """Draw the page."""
+    st.header("Now", anchor=False)
     frame.part(draw_tiers, "tiers", TIERS_EVERY_SECONDS)
-    st.subheader("The last placement", anchor=False)
+    st.header("The last placement", anchor=False)
     frame.part(draw_placement, "placement", PICTURES_EVERY_SECONDS)
-    st.subheader("Which policy would have missed least?", anchor=False)
+    st.header("Which policy would have missed least?", anchor=False)
     draw_replay(frame)
 
 

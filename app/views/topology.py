@@ -56,7 +56,7 @@ def draw_source(frame: Frame) -> None:
 
 def draw_drifts(frame: Frame, published: set[str], partition: str) -> None:
     """What has been decided about drift."""
-    st.subheader("Drift", anchor=False)
+    st.header("Drift", anchor=False)
     for name, title in DRIFTS.items():
         if name in published:
             draw_drift(frame, name, title, partition)
@@ -81,7 +81,7 @@ def draw_diagrams(frame: Frame, name: str, partition: str) -> None:
     shown = frame.shown(name, partition, PersistenceDiagrams)
     if shown is None:
         return
-    st.subheader("Diagrams of the texts" if name == DIAGRAMS[0] else "Diagrams of the images", anchor=False)
+    st.header("Diagrams of the texts" if name == DIAGRAMS[0] else "Diagrams of the images", anchor=False)
     provenance = shown.value.provenance
     st.html(markup.note(f"{provenance.reason} {provenance.guarantee.sentence}"))
     draw_pictures(shown)
@@ -94,7 +94,7 @@ def draw_loops(frame: Frame, partition: str) -> None:
     manifest = frame.shown("corpus_manifest", partition, CorpusManifest)
     if loops is None or embeddings is None or manifest is None:
         return
-    st.subheader("What the longest loops are about", anchor=False)
+    st.header("What the longest loops are about", anchor=False)
     st.html(markup.note("The items of each loop in order; the last is a neighbour of the first."))
     items = loop_items(loops.value, embeddings.value, manifest.value)
     st.dataframe(items.to_pandas(), hide_index=True)
