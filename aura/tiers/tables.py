@@ -70,11 +70,22 @@ def checked_table(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
     """Return the table if its columns, types and order are those of `schema`.
 
     Raises:
-        ValueSchemaError: They are not; the message has both schemas.
+        ValueSchemaError: They are not; the message has the columns that differ.
     """
     if not table.schema.equals(schema, check_metadata=False):
-        raise ValueSchemaError(
-            f"{what} has the columns\n{table.schema.to_string(show_schema_metadata=False)}\n"
-            f"expected\n{schema.to_string(show_schema_metadata=False)}"
-        )
+        raise ValueSchemaError(f"{what} {_difference(table.schema, schema)}")
     return table
+
+
+def _told(field: pa.Field) -> str:
+    return f"{field.name}: {field.type}{'' if field.nullable else ' not null'}"
+
+
+def _difference(found: pa.Schema, expected: pa.Schema) -> str:
+    there, wanted = ({field.name: _told(field) for field in schema} for schema in (found, expected))
+    missing = [field for name, field in wanted.items() if name not in there]
+    unknown = [field for name, field in there.items() if name not in wanted]
+    other = [f"{there[name]} instead of {field}" for name, field in wanted.items() if there.get(name, field) != field]
+    differences = (("lacks", missing), ("has besides", unknown), ("has", other))
+    told = "; ".join(f"{verb} {', '.join(fields)}" for verb, fields in differences if fields)
+    return told or f"has its columns in the order {', '.join(found.names)} instead of {', '.join(expected.names)}"
