@@ -53,8 +53,13 @@ _BACKLOG = 128
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the owner of a store is found. `token` differs between owners."""
+    """Where the owner of a store is found.
 
+    `token` differs between owners. `lock` is the inode of the lock that the owner holds: in a copy of the directory it
+    is another, whose owner this is not.
+    """
+
+    lock: int
     pid: int
     token: str
     socket: str
@@ -83,7 +88,8 @@ def own(directory: Path, budgets: TierBudgets, device: str | None, timeout_secon
         stack.callback(store.close_tiers)
         server = Server(store, socket_path(name), timeout_seconds)
         stack.callback(server.stop)
-        address = Address(os.getpid(), secrets.token_hex(8), str(server.path), str(arena.path) if arena else "")
+        held, where = os.fstat(lock).st_ino, str(arena.path) if arena else ""
+        address = Address(held, os.getpid(), secrets.token_hex(8), str(server.path), where)
         _publish(directory, address)
         server.start(address)
         _OWNED[store] = (lock, server)
@@ -97,10 +103,12 @@ def own(directory: Path, budgets: TierBudgets, device: str | None, timeout_secon
 def read_address(directory: Path) -> Address | None:
     """The address that the present owner, or one that died, wrote.
 
-    None when there is none or it is damaged: the lock decides who owns, and every new owner writes the address again.
+    None when there is none, it is damaged, or it came here with a copy of another store: the lock decides who owns, and
+    every new owner writes the address again.
     """
     try:
-        return Address(**json.loads((directory / ADDRESS_FILE).read_text()))
+        address = Address(**json.loads((directory / ADDRESS_FILE).read_text()))
+        return address if address.lock == (directory / LOCK_FILE).stat().st_ino else None
     except (FileNotFoundError, ValueError, TypeError):
         return None
 

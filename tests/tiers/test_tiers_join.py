@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,13 @@ def test_a_joined_store_never_takes_over_and_follows_the_next_owner(tmp_path):
             assert second.tiers()[1].gets == counted, "read from the new owner's arena, without its help"
         with pytest.raises(StoreUnavailableError):
             joined.get("from-owner")
+
+
+def test_a_copy_of_a_store_that_is_open_has_no_owner_of_its_own_yet(tmp_path):
+    with open_store(tmp_path / "one", budgets=SMALL) as one:
+        one.put("k", b"original")
+        shutil.copytree(tmp_path / "one", tmp_path / "copy")
+        with pytest.raises(StoreUnavailableError, match="aura tiers serve"):
+            join_store(tmp_path / "copy")
+        with join_store(tmp_path / "one", timeout_seconds=5) as joined:
+            assert joined.get("k") == b"original"
