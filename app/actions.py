@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from app.frame import ASKING
 from aura.events.errors import EventError
 from aura.overview import markup
 from aura.overview.dagster_api import DagsterError
@@ -31,6 +32,7 @@ def confirm(question: str, act: Callable[[], str]) -> None:
         act: Does it; gives what came of it, in a sentence.
     """
     st.session_state[DONE] = False
+    st.session_state[ASKING] = True
 
     @st.dialog("Are you sure?")
     def ask() -> None:

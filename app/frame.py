@@ -7,7 +7,7 @@ content of a page (`views`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TypeVar, cast
@@ -19,6 +19,7 @@ from aura.events.errors import EventError
 from aura.overview import markup, units
 from aura.overview.costs import ERRORS as COST_ERRORS
 from aura.overview.costs import CostBook, CostView
+from aura.overview.dagster_api import DagsterError, materializable
 from aura.overview.event_log import EventView, TailRecord, TopicFigures
 from aura.overview.machine import MachineView
 from aura.overview.readings import KeyedReader, Reader, Reading
@@ -39,6 +40,9 @@ OWNER_SECONDS = 5.0
 
 KEPT = 24
 """Topics and values of which the latest reading stays in memory."""
+
+ASKING = "asking"
+"""Whether a question has been put to the visitor since the page was drawn as a whole."""
 
 SEE_ABOVE = "Not known: see above."
 """Where an earlier part of the page has said why."""
@@ -74,6 +78,7 @@ class Readers:
     costs_every_seconds: float
     topics: Reader[tuple[TopicFigures, ...]]
     services: Reader[Report]
+    materializable: Reader[Mapping[str, tuple[str, ...] | None]]
     tails: KeyedReader[tuple[str, int], list[TailRecord]]
     shown: KeyedReader[tuple[str, str | None], Shown[object] | None]
     store: StoreView
@@ -130,6 +135,11 @@ class Frame:
         """The state of the services, as it was found within the last minute."""
         every = SERVICES_EVERY_SECONDS
         return self.readers.services.latest(max_age_seconds=every, patience_seconds=PATIENCE_SECONDS)
+
+    def materializable(self) -> Reading[Mapping[str, tuple[str, ...] | None]]:
+        """What Dagster can be asked for: the partitions of each asset, None for one without."""
+        every = PICTURES_EVERY_SECONDS
+        return self.readers.materializable.latest(max_age_seconds=every / 2, patience_seconds=PATIENCE_SECONDS)
 
     def tail(self, topic: str, count: int) -> Reading[list[TailRecord]]:
         """The latest records of a topic, the newest first."""
@@ -190,6 +200,7 @@ def open_readers(settings: Settings) -> Readers:
         costs_every_seconds=ASSETS_EVERY_SECONDS if tracking_uri.startswith("sqlite:") else SERVER_COSTS_SECONDS,
         topics=Reader(events.topics, (EventError,)),
         services=Reader(lambda: check_services(settings, now=datetime.now(UTC), looking_on=True), ()),
+        materializable=Reader(lambda: materializable(dagster_address(settings)), (DagsterError,)),
         store=store,
         machine=MachineView(),
     )
@@ -197,6 +208,7 @@ def open_readers(settings: Settings) -> Readers:
 
 def draw_head(settings: Settings, subtitle: str) -> Frame:
     """Title, links and switches, the same on every page."""
+    st.session_state[ASKING] = False
     st.html(markup.title(subtitle) + markup.note(f"home {settings.home}"))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         live = st.toggle("Live", value=True, key="live", help="Off: the figures stay as they are until it is on again.")
@@ -222,12 +234,12 @@ def draw_absence(reading: Reading[object], title: str, address: str) -> None:
 
 
 def look_again() -> None:
-    """Draw the page again in a moment, also where it is not live."""
+    """Draw the page again in a moment, also where it is not live; not under a question, which that would take away."""
     drawn_at = time.monotonic()
 
     @st.fragment(run_every=LOOK_AGAIN_SECONDS)
     def wait() -> None:
-        if time.monotonic() - drawn_at > LOOK_AGAIN_SECONDS / 2:
+        if time.monotonic() - drawn_at > LOOK_AGAIN_SECONDS / 2 and not st.session_state[ASKING]:
             st.rerun()
 
     wait()

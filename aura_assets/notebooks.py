@@ -43,7 +43,8 @@ def notebook_asset(name: str, title: str, deps: tuple[str, ...]) -> dg.AssetsDef
             kept.write_bytes(rendered.notebook)
             kept.with_suffix(".html").write_bytes(rendered.page)
             return {
-                "notebook": dg.MetadataValue.notebook(kept),
+                "rendered": dg.MetadataValue.md(rendered.markdown()),
+                "notebook": dg.MetadataValue.path(kept),
                 "page": dg.MetadataValue.path(kept.with_suffix(".html")),
             }
 
@@ -53,8 +54,8 @@ def notebook_asset(name: str, title: str, deps: tuple[str, ...]) -> dg.AssetsDef
     body.__name__ = f"{name}_notebook"
     body.__doc__ = f"""{title}
 
-    The notebook `notebooks/{name}.ipynb`, run top to bottom on what is published in this home. Click "View source
-    notebook" in the metadata of a materialization to read it with its outputs.
+    The notebook `notebooks/{name}.ipynb`, run top to bottom on what is published in this home. "Show Markdown"
+    beside `rendered` in the metadata of a materialization shows what it says and draws; `page` has its code as well.
     """
     return aura_asset(
         group="notebooks", kinds={"jupyter", "python"}, checks=NOTEBOOK, partitioned=False, deps=deps, automatic=False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import groupby
 
@@ -10,7 +10,16 @@ import streamlit as st
 
 from app.actions import confirm
 from app.charts import cost_chart, figures_of
-from app.frame import ASSETS_EVERY_SECONDS, EVENTS_EVERY_SECONDS, SEE_ABOVE, Frame, as_of, clock, draw_absence
+from app.frame import (
+    ASSETS_EVERY_SECONDS,
+    EVENTS_EVERY_SECONDS,
+    SEE_ABOVE,
+    Frame,
+    as_of,
+    clock,
+    draw_absence,
+    look_again,
+)
 from aura.corpus.errors import CorpusError
 from aura.corpus.registry import SourceRegistry
 from aura.overview import markup
@@ -95,21 +104,28 @@ def draw_partition(frame: Frame, partition: str | None, rows: list[AssetRow], kn
 
 def draw_materialize(frame: Frame) -> None:
     """Ask Dagster for one asset in one partition."""
-    values, costs = frame.values().value or (), frame.costs().value
-    known = sorted({value.name for value in values} | set(costs.series if costs is not None else ()))
-    if not known:
-        return
-    with st.expander("Materialize an asset"), st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        asset = st.selectbox("Asset", known, key="asset-to-make")
-        published = {value.partition for value in values if value.name == asset and value.partition is not None}
-        named = sorted(published.union(costs.partitions(asset) if costs is not None else ()))
-        partition = st.selectbox("Partition", named, key="partition-to-make") if named else None
-        if st.button("Materialize ..."):
-            title = asset if partition is None else f"{asset} of {partition}"
-            confirm(
-                f"Materialize {title}? Dagster starts a run.",
-                lambda: f"Run {materialize(frame.dagster, asset, partition)} is queued; see it in Dagster.",
-            )
+    with st.expander("Materialize an asset"):
+        assets = frame.materializable()
+        if assets.value is None:
+            st.html(markup.note(assets.error or f"Asking {frame.dagster} which assets there are."))
+            if assets.pending:
+                look_again()
+            return
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+            draw_choice(frame, assets.value)
+
+
+def draw_choice(frame: Frame, assets: Mapping[str, tuple[str, ...] | None]) -> None:
+    """The asset and partition that Dagster is asked for."""
+    asset = st.selectbox("Asset", list(assets), key="asset-to-make")
+    partitions = assets[asset]
+    partition = st.selectbox("Partition", partitions, key="partition-to-make") if partitions else None
+    if st.button("Materialize ..."):
+        title = asset if partition is None else f"{asset} of {partition}"
+        confirm(
+            f"Materialize {title}? Dagster starts a run.",
+            lambda: f"Run {materialize(frame.dagster, asset, partition)} is queued; see it in Dagster.",
+        )
 
 
 def draw_runs(frame: Frame) -> None:

@@ -98,10 +98,6 @@ class CostBook:
         """Those of the series."""
         return (run for runs in self.series.values() for run in runs)
 
-    def partitions(self, asset: str) -> list[str]:
-        """Every partition in which this asset was ever materialized, sorted; none for an asset without partitions."""
-        return sorted(partition for name, partition in self.standings if name == asset and partition is not None)
-
 
 class CostView:
     """Looks into one MLflow experiment."""

@@ -1,20 +1,27 @@
-"""What a person asks of a running Dagster from outside: to materialize an asset.
+"""What a person asks of a running Dagster from outside: which assets there are, and to materialize one.
 
-Belongs here: two calls of its GraphQL API, whose answers are checked. Does not: definitions.
+Belongs here: three calls of its GraphQL API, whose answers are checked. Does not: definitions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import httpx2
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, RootModel, ValidationError
 
 TIMEOUT_SECONDS = 10.0
 """Longest wait for one answer."""
 
 NAMED = 12
 """Partitions that an error names."""
+
+_ASSETS = """
+query Assets {
+  asked: assetNodes { key: assetKey { path } isMaterializable isPartitioned partitionKeys }
+}
+"""
 
 _WHERE = """
 query Where($key: AssetKeyInput!) {
@@ -55,6 +62,23 @@ class _Where(BaseModel):
     partitions: list[str] = Field(default=[], alias="partitionKeys")
 
 
+class _Key(BaseModel):
+    path: list[str]
+
+
+class _Asset(BaseModel):
+    """An asset; an external one cannot be materialized."""
+
+    key: _Key
+    materializable: bool = Field(alias="isMaterializable")
+    partitioned: bool = Field(alias="isPartitioned")
+    partitions: list[str] = Field(alias="partitionKeys")
+
+
+class _Assets(RootModel[list[_Asset]]):
+    """All assets."""
+
+
 class _Run(BaseModel):
     id: str = Field(alias="runId")
 
@@ -78,11 +102,28 @@ class _Refusal(BaseModel):
     errors: list[_Message] = Field(min_length=1)
 
 
-Answer = TypeVar("Answer", _Where, _Launched)
+Answer = TypeVar("Answer", _Assets, _Where, _Launched)
 
 
 class DagsterError(RuntimeError):
     """Dagster does not answer, or refuses; the message says what to do."""
+
+
+def materializable(address: str) -> Mapping[str, tuple[str, ...] | None]:
+    """Which assets Dagster can be asked for.
+
+    Args:
+        address: Of its web server, such as http://127.0.0.1:3000.
+
+    Returns:
+        The partitions that each asset has now, None for an asset without, in order of the names.
+
+    Raises:
+        DagsterError: It does not answer in time.
+    """
+    assets = _ask(address, _ASSETS, {}, _Assets).root
+    found = {"/".join(each.key.path): each for each in assets if each.materializable}
+    return {name: tuple(each.partitions) if each.partitioned else None for name, each in sorted(found.items())}
 
 
 def materialize(address: str, asset: str, partition: str | None) -> str:

@@ -5,16 +5,22 @@ Belongs here: running a notebook in a kernel of its own, rendering it, the store
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from aura.measure.checks import CheckResult
+from aura.tiers.tables import ValueSchemaError
 from aura.tiers.values import Part
 
 NOTEBOOK, PAGE = "notebook", "page"
 CELL_SECONDS = 600
+SHOWN = ["image/png", "text/markdown", "text/plain"]
+"""Forms of an output that Markdown takes, the best first."""
+
 REMEDY = "install AURA with the extra `notebooks`, which `make demo` does"
 
 
@@ -40,11 +46,23 @@ class RenderedNotebook:
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Part]) -> Self:
-        """Put it together; raises NotebookError when the parts are another thing's."""
+        """Put it together; raises ValueSchemaError when the parts are another thing's."""
         notebook, page = parts.get(NOTEBOOK), parts.get(PAGE)
         if not isinstance(notebook, bytes) or not isinstance(page, bytes):
-            raise NotebookError(f"a rendered notebook has the parts notebook and page, got {sorted(parts)}")
+            raise ValueSchemaError(f"a rendered notebook has the parts notebook and page, got {sorted(parts)}")
         return cls(notebook, page)
+
+    def markdown(self) -> str:
+        """The notebook as Markdown without its code: what it says, its tables as text, its pictures as data."""
+        import nbformat
+        from nbconvert import MarkdownExporter
+
+        notebook = nbformat.reads(self.notebook.decode(), as_version=4)  # type: ignore[no-untyped-call]
+        exporter = MarkdownExporter(exclude_input=True, config={"NbConvertBase": {"display_data_priority": SHOWN}})  # type: ignore[no-untyped-call]
+        text, resources = exporter.from_notebook_node(notebook)
+        for name, picture in resources["outputs"].items():
+            text = text.replace(f"({name})", f"(data:image/png;base64,{base64.b64encode(picture).decode()})")
+        return re.sub(r"\n\s*\n(?=\n)", "\n", text)
 
     def counts(self) -> dict[str, int]:
         """Code cells, those of them that ran, and pictures in their outputs."""
@@ -81,7 +99,7 @@ def render(path: Path, environment: Mapping[str, str], directory: Path) -> Rende
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(directory)}})
     try:
-        client.execute(env=dict(environment))
+        client.execute(env={**environment, "PYTHONWARNINGS": "ignore:IProgress not found"})
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise NotebookError(f"{path.name}: {error}") from error
     exporter = HTMLExporter(template_name="classic", exclude_input_prompt=True, exclude_output_prompt=True)  # type: ignore[no-untyped-call]

@@ -18,7 +18,7 @@ import dagster as dg
 import pytest
 
 from aura.overview import dagster_api
-from aura.overview.dagster_api import DagsterError, materialize
+from aura.overview.dagster_api import DagsterError, materializable, materialize
 
 STARTUP_SECONDS = 300
 DEFINITIONS = """
@@ -36,7 +36,7 @@ def waiting(): ...
 @dg.asset(config_schema={"size": int})
 def configured(): ...
 
-defs = dg.Definitions([plain, parted, waiting, configured])
+defs = dg.Definitions([plain, parted, waiting, configured, dg.AssetSpec("external")])
 """
 
 
@@ -78,6 +78,14 @@ def dagster(tmp_path_factory):
     finally:
         server.terminate()
         server.wait(60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_what_can_be_asked_for_is_told_with_its_partitions(dagster):
+    address, _ = dagster
+    parts = tuple(f"p{number:02d}" for number in range(20))
+    assert materializable(address) == {"configured": None, "parted": parts, "plain": None, "waiting": ()}
 
 
 @pytest.mark.slow

@@ -15,6 +15,12 @@ def test_a_notebook_is_published_with_its_outputs_and_can_be_opened(graph):
     rendered = graph.load("costs_notebook", None)
     assert isinstance(rendered, RenderedNotebook)
     assert b"corpus_manifest" in rendered.page
+    shown = str(outcome.materialized["costs_notebook"]["rendered"])
+    assert shown == rendered.markdown()
+    assert shown.startswith("# What did it cost?")
+    assert "](data:image/png;base64," in shown
+    assert "import " not in shown
+    assert "Warning" not in shown
     kept = graph.settings.home / "notebooks" / "costs.ipynb"
     assert kept.read_bytes() == rendered.notebook
     assert outcome.materialized["costs_notebook"]["notebook"] == str(kept)

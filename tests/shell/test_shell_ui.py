@@ -123,6 +123,10 @@ def states(address: str, job: str) -> list[str]:
     return [run["status"] for run in runs(address) if run["jobName"] == job]
 
 
+def made(address: str, asset: str) -> bool:
+    return any(run["status"] == "SUCCESS" for run in runs(address) if run["assetSelection"] == [{"path": [asset]}])
+
+
 def launch(page, job):
     """The button acts on what the page knows: a click before the job has been loaded is lost."""
     page.goto(job)
@@ -177,6 +181,22 @@ def test_every_asset_materializes_from_the_page_and_shows_its_plots(graph, stack
     plot.wait_for(timeout=30_000)
     assert plot.evaluate("image => image.naturalWidth") > 100
     page.screenshot(path=ARTEFACTS / "dagster-plot.png")
+
+    page.goto(stack["dashboard"])
+    page.get_by_text("Materialize an asset").click(timeout=60_000)
+    page.get_by_role("combobox", name="Asset").last.fill("costs_notebook")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Materialize ...").click()
+    page.get_by_role("button", name="Yes, do it").click()
+    page.get_by_text(re.compile("Run .* is queued")).wait_for(timeout=60_000)
+    wait_for("the notebook has run", lambda: made(address, "costs_notebook"), RUN_SECONDS)
+    page.goto(f"{address}/assets/costs_notebook?view=overview")
+    page.get_by_text("[Show Markdown]").first.click()
+    page.get_by_role("heading", name="What did it cost?").wait_for(timeout=30_000)
+    drawn = page.locator("img[src^='data:image/png']").first
+    drawn.wait_for(timeout=30_000)
+    assert drawn.evaluate("image => image.naturalWidth") > 100
+    page.screenshot(path=ARTEFACTS / "dagster-notebook.png")
 
     page.goto(stack["mlflow"])
     page.get_by_text("aura").first.wait_for(timeout=60_000)
