@@ -6,14 +6,17 @@ READY := $(VENV)/.ready
 COMPILE := pip compile pyproject.toml --all-extras --group dev --generate-hashes --universal --python-version 3.11 --no-header -q
 
 .DEFAULT_GOAL := help
-.PHONY: demo test up lint lock lock-check bench browser servers format help
+.PHONY: demo test coverage up lint lock lock-check bench browser servers format help
 
 demo: $(READY)  ## Turn a real corpus into embeddings, diagrams, routing tables and a placement (SOURCE=dir for your own)
 	@$(BIN)/python -m aura_assets.demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(NAME),--name "$(NAME)") $(if $(DATA),--data "$(DATA)")
 
 # Two workers with one thread each: more threads than cores wait for each other, and each worker holds a torch of its own.
 test: $(READY) browser servers  ## Run all tests (ARGS="-k name" for some)
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+
+coverage:  ## Run all tests, and say which lines they do not reach
+	@$(MAKE) --no-print-directory test ARGS="--cov --cov-report=term $(ARGS)"
 
 up: $(READY)  ## Start the development stack on loopback: store owner, Dagster, MLflow, dashboard
 	@$(BIN)/aura up
