@@ -355,11 +355,11 @@ def _show(found: Iterator[Record | Poison], *, as_json: bool) -> None:
 
 
 def _row(each: Record | Poison) -> dict[str, Any]:
-    from aura.events.event import Poison
+    from aura.events.event import Poison, moment_at
 
     place = {"topic": each.topic, "partition": each.partition, "offset": each.offset}
     if isinstance(each, Poison):
-        moment = datetime.fromtimestamp(each.timestamp / 1000, UTC).isoformat()
+        moment = moment_at(each.timestamp).isoformat()
         key = (each.key or b"").decode(errors="replace")
         return {**place, "time": moment, "key": key, "type": "(undecodable)", "data": each.reason}
     event = each.event

@@ -13,10 +13,9 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from aura.events.errors import EventError, FencedError, LeaseHeldError, LogUnavailableError, OffsetExpiredError
-from aura.events.event import Event, Poison, Record
+from aura.events.event import Event, Poison, Record, moment_at
 from aura.events.leases import ConsumerStore, Lease
 from aura.events.log import Batch, EventLog
 from aura.events.topics import DEAD, DEAD_LETTER
@@ -272,7 +271,7 @@ def dead_letter(poison: Poison, group: str) -> Event:
         source="aura/events",
         key=poison.topic,
         id=f"{group}/{poison.topic}/{poison.partition}/{poison.offset}",
-        time=datetime.fromtimestamp(poison.timestamp / 1000, UTC),
+        time=moment_at(poison.timestamp),
     )
 
 

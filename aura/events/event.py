@@ -9,10 +9,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 URN = "urn:aura:event:"
+
+EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+"""Bounds of the moments that can be written in every time zone."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,20 @@ def new_event(
         subject=subject,
         traceparent=traceparent or current_traceparent(),
     )
+
+
+def moment_at(milliseconds: int) -> datetime:
+    """So many milliseconds since 1970, in UTC, but no earlier than EARLIEST and no later than LATEST.
+
+    What others write need not be such a number: timestamps in micro- or nanoseconds lie beyond the year 9999.
+    """
+    first, last = (EARLIEST - _EPOCH) // _MILLISECOND, (LATEST - _EPOCH) // _MILLISECOND
+    return _EPOCH + min(max(milliseconds, first), last) * _MILLISECOND
+
+
+def in_utc(time: datetime) -> datetime:
+    """A time of any zone in UTC, but no earlier than EARLIEST and no later than LATEST."""
+    return min(max(time, EARLIEST), LATEST).astimezone(UTC)
 
 
 def current_traceparent() -> str | None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from aura.events.errors import LogUnavailableError
-from aura.events.event import Poison, Record
+from aura.events.event import Poison, Record, in_utc, moment_at
 from aura.events.log import EventLog
 from aura.events.opening import open_event_log
 from aura.events.projections import PROJECTIONS
@@ -170,12 +170,9 @@ def _figures(log: EventLog, name: str) -> TopicFigures:
 
 def _record(record: Record) -> TailRecord:
     event = record.event
-    return TailRecord(
-        record.partition, record.offset, event.time.astimezone(UTC), record.key, event.type, dict(event.data)
-    )
+    return TailRecord(record.partition, record.offset, in_utc(event.time), record.key, event.type, dict(event.data))
 
 
 def _poison(poison: Poison) -> TailRecord:
-    moment = datetime.fromtimestamp(poison.timestamp / 1000, UTC)
     key = (poison.key or b"").decode(errors="replace")
-    return TailRecord(poison.partition, poison.offset, moment, key, "(undecodable)", poison.reason)
+    return TailRecord(poison.partition, poison.offset, moment_at(poison.timestamp), key, "(undecodable)", poison.reason)

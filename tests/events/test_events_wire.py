@@ -10,7 +10,9 @@ from events_samples import START, corpus_event
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
+from aura.events.consumer import dead_letter
 from aura.events.errors import EventInvalidError
+from aura.events.event import Poison
 from aura.events.topics import Topic
 from aura.events.wire import decode, encode
 
@@ -109,3 +111,13 @@ def test_a_record_that_is_no_event_says_why(headers, value, said):
     merged = {name: data for name, data in {**dict(message.headers), **headers}.items() if data is not None}
     with pytest.raises(EventInvalidError, match=said):
         decode(message.key, list(merged.items()), value)
+
+
+@pytest.mark.parametrize("timestamp", [1_700_000_000_123, -1, 1_700_000_000_000_000, -(10**18)])
+def test_the_dead_letter_of_a_record_whose_time_is_no_date_can_be_written_and_read(timestamp):
+    letter = dead_letter(Poison("t", 0, 1, timestamp, None, (), b"", "no event"), "group")
+    message = encode(letter)
+    assert decode(message.key, message.headers, message.value) == letter
+    assert letter.data["timestamp"] == timestamp
+    if abs(timestamp) < 10**13:
+        assert message.timestamp == timestamp

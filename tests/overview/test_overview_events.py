@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from aura.events.errors import LogUnavailableError
-from aura.events.event import new_event
+from aura.events.event import EARLIEST, LATEST, new_event
 from aura.events.opening import open_event_log
 from aura.overview import event_log
 from aura.overview.event_log import EventView
@@ -129,3 +132,34 @@ def test_the_load_is_a_mean_between_two_looks():
     assert load.network_in_rate >= 0
     assert view.sample(1.0) is load
     assert view.samples(timedelta(hours=1)) == [load]
+
+
+@pytest.mark.parametrize("timestamp", [1_700_000_000_000_000, 1_700_000_000_000_000_000, -1, -(10**15), -(10**18)])
+def test_a_record_whose_time_is_no_date_hides_nothing(tmp_path, timestamp):
+    settings = Settings(home=tmp_path)
+    publish(settings, 5)
+    with sqlite3.connect(settings.event_log_file) as connection:
+        connection.execute("UPDATE record SET value = x'00', time_ms = ? WHERE topic = 'corpus.items'", [timestamp])
+    connection.close()
+    view = EventView(settings)
+    (items,) = (topic for topic in view.topics() if topic.name == "corpus.items")
+    tail = view.tail("corpus.items", 5)
+    assert EARLIEST <= items.latest_at <= LATEST
+    assert [each.kind for each in tail] == ["(undecodable)"] * 5
+    for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
+        assert tail[0].time.astimezone(ZoneInfo(zone)) == items.latest_at
+    view.close()
+
+
+@pytest.mark.parametrize(("year", "hours"), [(1, 14), (9999, -12)])
+def test_an_event_at_the_ends_of_the_calendar_is_shown(tmp_path, year, hours):
+    settings = Settings(home=tmp_path)
+    zone = timezone(timedelta(hours=hours))
+    moment = datetime(1, 1, 1, tzinfo=zone) if year == 1 else datetime(9999, 12, 31, 23, tzinfo=zone)
+    log = open_event_log(settings)
+    log.publish("corpus.items", [replace(changed("s"), time=moment)])
+    log.close()
+    view = EventView(settings)
+    (record,) = view.tail("corpus.items", 5)
+    assert record.time == (EARLIEST if year == 1 else LATEST)
+    view.close()
