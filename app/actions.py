@@ -34,7 +34,7 @@ def confirm(question: str, act: Callable[[], str]) -> None:
     st.session_state[DONE] = False
     st.session_state[ASKING] = True
 
-    @st.dialog("Are you sure?")
+    @st.dialog("Are you sure?", on_dismiss="rerun")
     def ask() -> None:
         st.html(markup.note(question))
         if not st.button("Yes, do it", type="primary"):

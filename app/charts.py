@@ -6,10 +6,12 @@ Belongs here: which figures can be drawn, and the chart of one. Does not: readin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
+from math import ceil
+from operator import itemgetter
 from typing import Protocol, TypeAlias, TypeVar
 
 from aura.measure.energy import EnergySource
@@ -127,52 +129,67 @@ class Taken(Protocol):
 
 
 Point = TypeVar("Point", bound=Taken)
-Line: TypeAlias = tuple[str, Callable[[Point], float | None]]
-"""Name of a line, and its value at a point; None where it has none."""
+Line: TypeAlias = tuple[str, Callable[[Sequence[Point]], float | None]]
+"""Name of a line, and its value over successive samples, at least one; None where it has none."""
 
 MIB, GIB = 2**20, 2**30
 
 POINTS = 300
-"""A line has at most about so many points: more than a chart has pixels cost the visitor's line and this core."""
+"""A line has at most so many points, and one more a gap: more than a chart has pixels cost the visitor and this core.
+Samples beyond that are merged, so that nothing that happened between two points is lost."""
 
 
 def load_charts(samples: Sequence[Load]) -> list[Spec]:
-    """Processor, memory, disk and network over time, one chart each."""
+    """Processor, memory, disk and network over time, one chart each.
 
-    def rate(value: float | None) -> float | None:
-        return None if value is None else value / MIB
+    Merged samples are drawn at their peak, or short bursts would vanish; the titles say so.
+    """
+    peaks = " (peaks)" if _merged_at_once(samples) > 1 else ""
+
+    def line(name: str, of: Callable[[Load], float | None], unit: float) -> Line[Load]:
+        def peak(merged: Sequence[Load]) -> float | None:
+            return max((value / unit for load in merged if (value := of(load)) is not None), default=None)
+
+        return name, peak
 
     return [
-        line_chart("processor, %", samples, [("busy", lambda load: 100 * load.processor)]),
-        line_chart("memory, GiB", samples, [("used", lambda load: load.memory_used_bytes / GIB)]),
+        line_chart(f"processor, %{peaks}", samples, [line("busy", lambda load: load.processor, 0.01)]),
+        line_chart(f"memory, GiB{peaks}", samples, [line("used", lambda load: load.memory_used_bytes, GIB)]),
         line_chart(
-            "disk, MiB/s",
+            f"disk, MiB/s{peaks}",
             samples,
-            [("read", lambda load: rate(load.disk_read_rate)), ("written", lambda load: rate(load.disk_write_rate))],
+            [
+                line("read", lambda load: load.disk_read_rate, MIB),
+                line("written", lambda load: load.disk_write_rate, MIB),
+            ],
         ),
         line_chart(
-            "network, MiB/s",
+            f"network, MiB/s{peaks}",
             samples,
-            [("in", lambda load: rate(load.network_in_rate)), ("out", lambda load: rate(load.network_out_rate))],
+            [line("in", lambda load: load.network_in_rate, MIB), line("out", lambda load: load.network_out_rate, MIB)],
         ),
     ]
 
 
 def tier_charts(rates: Sequence[TierRates]) -> list[Spec]:
-    """Gets, hit ratio and moves of the tiers over time, one chart each."""
+    """Gets, hit ratio and moves of the tiers over time, one chart each; merged rates are those of all their time."""
+
+    def a_second(of: Callable[[TierRates], int]) -> Callable[[Sequence[TierRates]], float]:
+        return lambda merged: sum(map(of, merged)) / sum(rate.seconds for rate in merged)
+
+    def hit_ratio(merged: Sequence[TierRates]) -> float | None:
+        counted = [(rate.hit_ratio * rate.gets, rate.gets) for rate in merged if rate.hit_ratio is not None]
+        return 100 * sum(hits for hits, _ in counted) / sum(gets for _, gets in counted) if counted else None
+
     return [
-        line_chart("gets a second", rates, [("gets", lambda rate: rate.gets / rate.seconds)]),
-        line_chart(
-            "hit ratio, %",
-            rates,
-            [("above the disk", lambda rate: None if rate.hit_ratio is None else 100 * rate.hit_ratio)],
-        ),
+        line_chart("gets a second", rates, [("gets", a_second(lambda rate: rate.gets))]),
+        line_chart("hit ratio, %", rates, [("above the disk", hit_ratio)]),
         line_chart(
             "moves a second",
             rates,
             [
-                ("promotions", lambda rate: rate.promotions / rate.seconds),
-                ("demotions", lambda rate: rate.demotions / rate.seconds),
+                ("promotions", a_second(lambda rate: rate.promotions)),
+                ("demotions", a_second(lambda rate: rate.demotions)),
             ],
         ),
     ]
@@ -184,18 +201,16 @@ def line_chart(title: str, samples: Sequence[Point], lines: Sequence[Line[Point]
     Args:
         title: Of the vertical axis, with the unit.
         samples: With the moment that each was taken at, the oldest first.
-        lines: What is drawn.
+        lines: What is drawn; the point of samples that are merged stands where the last of them was taken.
 
     Returns:
         A Vega-Lite specification with its data in it.
     """
-    gaps = (later.taken_at - earlier.taken_at > _GAP for earlier, later in pairwise(samples))
-    stretches = list(zip(samples, accumulate(gaps, initial=0), strict=False))
     points = [
-        {"at": sample.taken_at.isoformat(), "value": value, "what": name, "stretch": stretch}
+        {"at": merged[-1].taken_at.isoformat(), "value": value, "what": name, "stretch": stretch}
         for name, of in lines
-        for sample, stretch in stretches[:: -(-len(samples) // POINTS) or 1]
-        if (value := of(sample)) is not None
+        for stretch, merged in _merged(samples)
+        if (value := of(merged)) is not None
     ]
     # A line of one point would not be seen.
     alone = any(count == 1 for count in Counter((point["what"], point["stretch"]) for point in points).values())
@@ -212,3 +227,18 @@ def line_chart(title: str, samples: Sequence[Point], lines: Sequence[Line[Point]
             "detail": {"field": "stretch", "type": "nominal"},
         },
     }
+
+
+def _merged_at_once(samples: Sequence[Point]) -> int:
+    """How many samples a point stands for."""
+    return max(1, ceil(len(samples) / POINTS))
+
+
+def _merged(samples: Sequence[Point]) -> Iterator[tuple[int, Sequence[Point]]]:
+    """Successive samples that become one point, none over a gap, with the number of gaps before them."""
+    size = _merged_at_once(samples)
+    gaps = (later.taken_at - earlier.taken_at > _GAP for earlier, later in pairwise(samples))
+    numbered = zip(accumulate(gaps, initial=0), samples, strict=False)
+    for stretch, group in groupby(numbered, key=itemgetter(0)):
+        looked = [sample for _, sample in group]
+        yield from ((stretch, looked[at : at + size]) for at in range(0, len(looked), size))

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 
+from aura.embeddings.errors import EmbeddingError
 from aura.events.errors import EventError
 from aura.overview import markup, units
 from aura.overview.costs import ERRORS as COST_ERRORS
@@ -25,18 +26,32 @@ from aura.overview.machine import MachineView
 from aura.overview.readings import KeyedReader, Reader, Reading
 from aura.overview.stored import StoredValue, StoreView, TierFigures
 from aura.overview.values import Shown, ValueView
+from aura.search.errors import SearchError
+from aura.search.finding import Found, find_published
+from aura.search.places import Within
+from aura.search.query import Query
 from aura.services.status import Report, check_services
 from aura.settings import LOOPBACK, Settings
+from aura.tiers.catalog import Catalog
 from aura.tiers.errors import StoreError
 from aura.tiers.published import CatalogError
 
 Value = TypeVar("Value")
+
+SEARCH_ERRORS = (SearchError, EmbeddingError, StoreError, CatalogError)
+"""What a search raises that cannot be answered; the message has the remedy."""
 
 PATIENCE_SECONDS = 0.6
 """How long a panel waits for its source before it is drawn without."""
 
 OWNER_SECONDS = 5.0
 """How long the store's owner may take before it counts as absent."""
+
+ANSWER_SECONDS = 60.0
+"""How long an answer to a question is shown before it is searched for again."""
+
+QUESTIONS = 8
+"""Questions whose answers stay in memory, with their previews."""
 
 KEPT = 24
 """Topics and values of which the latest reading stays in memory."""
@@ -69,6 +84,27 @@ WINDOWS = {
 
 
 @dataclass(frozen=True)
+class Question:
+    """A question to the index.
+
+    Attributes:
+        query: What is asked.
+        within: In what it is looked for; None for items like the query.
+        source: In which source; None for all.
+        count: How many items are wanted.
+    """
+
+    query: Query
+    within: Within | None
+    source: str | None
+    count: int
+
+    def answer(self, catalog: Catalog, settings: Settings) -> Found:
+        """What is nearest; raises one of `SEARCH_ERRORS`."""
+        return find_published(catalog, settings, self.query, within=self.within, source=self.source, count=self.count)
+
+
+@dataclass(frozen=True)
 class Readers:
     """Where the pages read, shared by all visitors."""
 
@@ -80,6 +116,7 @@ class Readers:
     services: Reader[Report]
     materializable: Reader[Mapping[str, tuple[str, ...] | None]]
     tails: KeyedReader[tuple[str, int], list[TailRecord]]
+    found: KeyedReader[Question, Found]
     shown: KeyedReader[tuple[str, str | None], Shown[object] | None]
     store: StoreView
     machine: MachineView
@@ -146,6 +183,10 @@ class Frame:
         every = EVENTS_EVERY_SECONDS
         return self.readers.tails.latest((topic, count), max_age_seconds=every / 2, patience_seconds=PATIENCE_SECONDS)
 
+    def found(self, question: Question) -> Reading[Found]:
+        """The answer to a question, as it was found within the last minute."""
+        return self.readers.found.latest(question, max_age_seconds=ANSWER_SECONDS, patience_seconds=PATIENCE_SECONDS)
+
     def shown(self, name: str, partition: str | None, kind: type[Value]) -> Shown[Value] | None:
         """A published value with its pictures; None, and a panel with the reason, where it cannot be had."""
         title = name if partition is None else f"{name} of {partition}"
@@ -193,6 +234,9 @@ def open_readers(settings: Settings) -> Readers:
     shown = ValueView(store.joined, store.published)
     return Readers(
         tails=KeyedReader(lambda of: events.tail(*of), (EventError,), KEPT),
+        found=KeyedReader(
+            lambda question: question.answer(Catalog(store.joined()), settings), SEARCH_ERRORS, QUESTIONS
+        ),
         shown=KeyedReader(lambda of: shown.get(*of), (StoreError, CatalogError), KEPT),
         tiers=Reader(store.tiers, (StoreError,)),
         values=Reader(store.values, (StoreError, CatalogError)),

@@ -107,9 +107,12 @@ def draw_materialize(frame: Frame) -> None:
     with st.expander("Materialize an asset"):
         assets = frame.materializable()
         if assets.value is None:
-            st.html(markup.note(assets.error or f"Asking {frame.dagster} which assets there are."))
             if assets.pending:
+                st.html(markup.note(f"Asking {frame.dagster} which assets there are."))
                 look_again()
+            else:
+                st.html(markup.remedy("Dagster cannot be asked", assets.error or "", alarm=False))
+                st.button("Ask again")
             return
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
             draw_choice(frame, assets.value)

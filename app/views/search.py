@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import streamlit as st
 
-from app.frame import PICTURES_EVERY_SECONDS, Frame, draw_absence, made_at
+from app.frame import PICTURES_EVERY_SECONDS, Frame, Question, draw_absence, draw_pictures, look_again
 from app.pick import picked_partition
 from aura.corpus.manifest import CorpusManifest
-from aura.embeddings.errors import EmbeddingError
 from aura.overview import markup
 from aura.search.errors import SearchError
-from aura.search.finding import Found, find_published
-from aura.search.places import WITHIN, Within
+from aura.search.finding import Found
+from aura.search.places import WITHIN
 from aura.search.query import Query, content_query
-from aura.tiers.catalog import Catalog
-from aura.tiers.errors import StoreError
-from aura.tiers.published import CatalogError
 
 TITLE = "Corpus"
 SUBTITLE = "what there is, and what is near to what"
 ICON = ":material/search:"
 
 ANYTHING = "items like the query"
-COUNTS = (5, 10, 20, 50)
+EVERYWHERE = "all sources"
+COUNTS = (5, 10, 20)
+LISTED_BY = "corpus_manifest"
 LISTED = 500
 """Items that were set aside, at most so many in the list."""
 
@@ -38,27 +34,37 @@ def draw(frame: Frame) -> None:
 
 def draw_search(frame: Frame) -> None:
     """The question and its answer."""
+    sources = sorted({str(each.partition) for each in frame.values().value or () if each.name == LISTED_BY})
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         text = st.text_input("Search", placeholder="a sentence", key="query")
         place = st.selectbox("In", [ANYTHING, *WITHIN], key="within", width=220)
+        source = st.selectbox("Of", [EVERYWHERE, *sources], key="of", width=180)
         count = st.selectbox("Show", COUNTS, index=1, key="count", width=100)
     given = st.file_uploader("or an image, a sound or a text file", key="file", label_visibility="collapsed")
     try:
         query = content_query(given.getvalue(), given.name) if given is not None else _sentence(text)
-        if query is not None:
-            draw_found(_found(frame, query, next((name for name in WITHIN if name == place), None), count))
-    except (SearchError, EmbeddingError, StoreError, CatalogError) as error:
+    except SearchError as error:
         st.html(markup.remedy("There is no answer", str(error)))
+        return
+    if query is None:
+        return
+    if given is not None and text.strip():
+        st.html(markup.note(f"Searched for is {given.name}; remove it to search for the sentence."))
+    within = next((name for name in WITHIN if name == place), None)
+    answer = frame.found(Question(query, within, None if source == EVERYWHERE else source, count))
+    if answer.value is not None:
+        draw_found(answer.value)
+    elif answer.error is not None:
+        st.html(markup.remedy("There is no answer", answer.error))
+    else:
+        st.html(
+            markup.note(f"Searching, for {answer.waited_seconds:.0f} s so far; the first question loads the model.")
+        )
+        look_again()
 
 
 def _sentence(text: str) -> Query | None:
     return Query("text", text, text) if text.strip() else None
-
-
-def _found(frame: Frame, query: Query, within: Within | None, count: int) -> Found:
-    with st.spinner("Searching; the first question loads the model ..."):
-        catalog = Catalog(frame.readers.store.joined())
-        return find_published(catalog, frame.settings, query, within=within, count=count)
 
 
 def draw_found(found: Found) -> None:
@@ -74,19 +80,17 @@ def draw_corpus(frame: Frame) -> None:
     draw_absence(values, "What is published is not known", str(frame.settings.store_directory))
     if values.value is None:
         return
-    partition = picked_partition(values.value, ("corpus_manifest",), "corpus-source")
+    partition = picked_partition(values.value, (LISTED_BY,), "corpus-source")
     if partition is None:
         nothing = "`make demo` lists the built-in sources, `aura sources add notes ~/notes` a directory of your own."
         st.html(markup.remedy("No source is listed yet", nothing, alarm=False))
         return
-    shown = frame.shown("corpus_manifest", partition, CorpusManifest)
+    shown = frame.shown(LISTED_BY, partition, CorpusManifest)
     if shown is None:
         return
     manifest = shown.value
-    st.html(markup.note(made_at(datetime.fromisoformat(shown.published.created_at))))
     st.dataframe(manifest.counts().to_pandas(), hide_index=True)
-    for caption, png in shown.pictures():
-        st.image(png, caption=caption)
+    draw_pictures(shown)
     aside = manifest.set_aside()
     if aside.num_rows:
         with st.expander(f"{aside.num_rows:,} items are set aside"):

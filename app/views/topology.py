@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import streamlit as st
 
-from app.frame import PICTURES_EVERY_SECONDS, Frame, draw_absence, draw_pictures, made_at
+from app.frame import PICTURES_EVERY_SECONDS, Frame, draw_absence, draw_pictures
 from app.pick import picked_partition
 from aura.corpus.manifest import CorpusManifest
 from aura.embeddings.table import EmbeddingTable
@@ -71,9 +69,7 @@ def draw_drift(frame: Frame, name: str, title: str, partition: str) -> None:
         return
     report = shown.value
     st.html(markup.verdict(title, report.headline, report.sentence, STATES.get(report.verdict, "late")))
-    st.html(markup.note(made_at(datetime.fromisoformat(shown.published.created_at))))
-    for caption, png in shown.pictures():
-        st.image(png, caption=caption)
+    draw_pictures(shown)
 
 
 def draw_diagrams(frame: Frame, name: str, partition: str) -> None:

@@ -20,6 +20,9 @@ Value = TypeVar("Value")
 Value_co = TypeVar("Value_co", covariant=True)
 Key = TypeVar("Key", bound=Hashable)
 
+AGAIN_SECONDS = 2.5
+"""A source that was not there is asked again after this time, however long a result would be given."""
+
 
 @dataclass(frozen=True)
 class Reading(Generic[Value_co]):
@@ -73,16 +76,17 @@ class Reader(Generic[Value]):
         """The latest result, read anew if it is too old and the source answers in time.
 
         Args:
-            max_age_seconds: A younger result is given as it is.
-            patience_seconds: Longest wait for the source; after it the older result is given.
+            max_age_seconds: A younger result is given as it is; an error for AGAIN_SECONDS at most.
+            patience_seconds: Longest wait for the source since it was asked; after it the older result is given.
         """
         with self._lock:
-            if self._attempt is None and self._clock() - self._ended >= max_age_seconds:
+            oldest = max_age_seconds if self._latest.error is None else min(max_age_seconds, AGAIN_SECONDS)
+            if self._attempt is None and self._clock() - self._ended >= oldest:
                 self._attempt, self._started = Future(), self._clock()
                 threading.Thread(target=self._run, args=(self._attempt,), name="aura-reading", daemon=True).start()
-            attempt = self._attempt
+            attempt, left = self._attempt, self._started + patience_seconds - self._clock()
         if attempt is not None:
-            wait_for([attempt], patience_seconds)
+            wait_for([attempt], max(0.0, left))
         with self._lock:
             if attempt is not None and attempt.done() and attempt is self._attempt:
                 self._attempt, self._ended = None, self._clock()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import expect
 from visiting import PATIENCE_MS, SCREENS, VIEWS, keep, row, shows
 
+from aura.events.consumer import dead_letter
+from aura.events.event import Poison, new_event
+from aura.events.opening import open_event_log
+from aura.settings import Settings
 from aura.tiers.catalog import Catalog
 from aura.tiers.records import Tier
 
@@ -87,6 +92,23 @@ def test_an_event_is_published_after_a_question_and_shows(opened, address, owner
     shows(page.locator("tr", has_text="corpus.items").first, "1 ever published")
 
 
+def test_alerts_and_dead_letters_show_within_the_time_window(opened, address, owner, materialized):
+    before = datetime.now(UTC) - timedelta(hours=3)
+    raised = {"alert": "run/1", "severity": "critical", "failed": "the disk is full", "remedy": "make room"}
+    poison = Poison("corpus.items", 0, 7, int(before.timestamp() * 1000), b"letters", (), b"{", "it is no JSON")
+    log = open_event_log(Settings(home=materialized.path))
+    log.publish("alerts", [new_event("alerts.raised", raised, source="disk", key="run/1", time=before)])
+    log.publish("corpus.items.dead", [dead_letter(poison, "reader")])
+    log.close()
+    page = opened(address)
+    shows(page.locator("tr", has_text="the disk is full"), "make room")
+    page.get_by_text("10 min", exact=True).click()
+    shows(page.locator("[data-testid=stMainBlockContainer]"), "No alert within the time window.")
+    page = opened(f"{address}/events")
+    page.get_by_text("Dead letters", exact=True).click()
+    shows(page.locator("[data-testid=stDataFrame]"), "it is no JSON")
+
+
 def test_the_accesses_of_the_store_are_replayed_through_the_policies(opened, address, owner, materialized):
     with materialized.joined() as store:
         keys = Catalog(store).find("text_embeddings", "letters").keys
@@ -96,6 +118,8 @@ def test_the_accesses_of_the_store_are_replayed_through_the_policies(opened, add
     page.get_by_role("button", name="Replay ...").click()
     page.get_by_role("button", name="Yes, do it").click()
     shows(page.get_by_role("dialog"), "accesses were replayed")
+    page.keyboard.press("Escape")
+    expect(page.locator("[data-testid=stImage] img").last).to_be_visible(timeout=PATIENCE_MS)
 
 
 def test_a_move_and_its_gets_show_without_a_reload(opened, address, owner, materialized):
@@ -146,6 +170,9 @@ def test_a_dashboard_for_reading_only_offers_no_action(opened, materialized, own
         page = opened(f"{found}/events")
         shows(page.locator("[data-testid=stMainBlockContainer]"), "corpus.items")
         expect(page.get_by_role("button", name="Publish ...")).to_have_count(0)
+        page.goto(found)
+        shows(page.locator("[data-testid=stMainBlockContainer]"), "Latest runs")
+        expect(page.get_by_text("Materialize an asset")).to_have_count(0)
 
 
 @pytest.mark.parametrize("screen", SCREENS)

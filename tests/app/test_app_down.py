@@ -52,11 +52,16 @@ def test_an_owner_that_hangs_holds_no_page_up(opened, address, owner):
     try:
         other = opened(f"{address}/corpus")
         expect(other.get_by_role("textbox", name="Search")).to_be_visible(timeout=PATIENCE_MS)
-        shows(alarms(other), re.compile("not known.*did not answer.*aura tiers serve", re.DOTALL))
+        other.get_by_role("textbox", name="Search").fill("a boat")
+        other.keyboard.press("Enter")
+        shows(other.locator("[data-testid=stMainBlockContainer]"), "There is no answer")
+        shows(alarms(other).last, re.compile("not known.*did not answer.*aura tiers serve", re.DOTALL))
         events = opened(f"{address}/events")
         shows(events.locator("[data-testid=stMainBlockContainer]"), "corpus.items")
     finally:
         owner.send_signal(signal.SIGCONT)
+    other.reload()
+    shows(other.locator("[data-testid=stMainBlockContainer]"), "text")
     expect(other.locator(".au-remedy")).to_have_count(0, timeout=PATIENCE_MS)
 
 

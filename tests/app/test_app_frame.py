@@ -34,6 +34,6 @@ def test_the_zone_of_the_visitor_is_taken():
 @pytest.mark.parametrize("count", [1, POINTS, POINTS + 1, 10 * POINTS])
 def test_a_line_has_about_as_many_points_as_a_chart_has_room_for(count):
     samples = [Sample(START + timedelta(seconds=number), number) for number in range(count)]
-    points = line_chart("value", samples, [("value", lambda sample: sample.value)])["data"]["values"]
+    points = line_chart("value", samples, [("value", lambda merged: merged[-1].value)])["data"]["values"]
     assert min(count, POINTS // 2) <= len(points) <= POINTS
-    assert points[0]["value"] == 0
+    assert points[-1] == {**points[-1], "at": samples[-1].taken_at.isoformat(), "value": count - 1}

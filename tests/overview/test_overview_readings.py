@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from aura.overview.readings import KeyedReader
+from aura.overview.readings import AGAIN_SECONDS, KeyedReader, Reader
 
 ANSWERS = {"max_age_seconds": 60.0, "patience_seconds": 30.0}
 
@@ -46,3 +46,31 @@ def test_what_was_asked_for_longest_ago_is_read_anew():
     for name in ("a", "b", "a", "c", "a", "b"):
         reader.latest(name, **ANSWERS)
     assert asked == ["a", "b", "c", "b"]
+
+
+def test_a_source_that_was_not_there_is_asked_again_soon():
+    now, answers = [0.0], [AwayError("start it"), "here"]
+
+    def read():
+        answer = answers.pop(0)
+        if isinstance(answer, AwayError):
+            raise answer
+        return answer
+
+    reader = Reader(read, (AwayError,), lambda: now[0])
+    assert reader.latest(**ANSWERS).error == "start it"
+    now[0] += AGAIN_SECONDS / 2
+    assert reader.latest(**ANSWERS).error == "start it"
+    now[0] += AGAIN_SECONDS
+    assert reader.latest(**ANSWERS).value == "here"
+
+
+def test_who_comes_later_does_not_wait_as_long_again():
+    now, release = [0.0], threading.Event()
+    reader = Reader(lambda: release.wait(30), (), lambda: now[0])
+    assert reader.latest(max_age_seconds=60, patience_seconds=0.01).value is None
+    now[0] += 3600
+    assert reader.latest(max_age_seconds=60, patience_seconds=3600).waited_seconds == 3600
+    release.set()
+    now[0] -= 3600
+    assert reader.latest(**ANSWERS).value
