@@ -83,8 +83,8 @@ class DrawnValue:
 
     Attributes:
         published: What it was published as.
-        pictures: Title and PNG bytes of each.
-        unreadable: Why it could not be read, with the remedy; None if it could.
+        pictures: Title and PNG bytes of each that could be drawn.
+        unreadable: Why it could not be read, or not all of it drawn, with the remedy; None if it could.
     """
 
     published: Published
@@ -259,11 +259,14 @@ class _Reading:
         drawable.sort(key=lambda each: (each.partition is None, each.partition or "", order.index(each.name)))
         for each in drawable:
             self._say(f"Drawing {title_of(each.name, each.partition)} ...")
+            shown, unreadable = None, None
             try:
                 shown = values.get(each.name, each.partition)
-                yield DrawnValue(each, [] if shown is None else shown.pictures(), None)
+                if shown is not None:
+                    shown.pictures()
             except STORE_ERRORS as error:
-                yield DrawnValue(each, [], str(error))
+                unreadable = str(error)
+            yield DrawnValue(each, [] if shown is None else shown.drawn, unreadable)
 
 
 def title_of(name: str, partition: str | None) -> str:

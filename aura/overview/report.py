@@ -116,7 +116,8 @@ def _value(drawn: DrawnValue) -> str:
     made = datetime.fromisoformat(published.created_at).astimezone(UTC)
     title = f"<h4>{escape(published.name)}</h4>"
     if drawn.unreadable is not None:
-        return title + markup.remedy("It cannot be read", drawn.unreadable)
+        what = "Not all of it can be drawn" if drawn.pictures else "It cannot be shown"
+        title += markup.remedy(what, drawn.unreadable)
     note = markup.note(f"Published on {made:%Y-%m-%d at %H:%M UTC}, version {published.version}.")
     return title + note + _pictures(drawn.pictures)
 

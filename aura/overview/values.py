@@ -8,6 +8,7 @@ Reading a value is an access that the store logs, like any other, once for each 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -16,7 +17,7 @@ from typing import Generic, TypeVar
 
 from aura.overview.pictures import PICTURES
 from aura.tiers.catalog import Catalog
-from aura.tiers.published import DamagedValueError, Published
+from aura.tiers.published import CatalogError, Published
 from aura.tiers.store import TieredStore
 from aura.tiers.values import StoredValue
 
@@ -24,6 +25,12 @@ Value_co = TypeVar("Value_co", covariant=True)
 
 KEPT = 24
 """Values that stay in memory."""
+
+logger = logging.getLogger(__name__)
+
+
+class PictureError(CatalogError):
+    """Pictures of a value cannot be drawn; the message has the reason of each, and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +45,35 @@ class Shown(Generic[Value_co]):
     value: Value_co
     published: Published
     _drawn: dict[str, bytes] = field(default_factory=dict)
+    _failed: dict[str, str] = field(default_factory=dict)
 
     def pictures(self) -> list[tuple[str, bytes]]:
-        """Title and PNG bytes of each picture, drawn at the first call.
+        """Title and PNG bytes of each picture; each is tried once, at the first call.
 
         Raises:
-            DamagedValueError: The value is of another type than the asset's.
+            PictureError: One or more cannot be drawn; the others are in `drawn`.
         """
-        for picture in PICTURES.get(self.published.name, ()):
+        name = self.published.name
+        for picture in PICTURES.get(name, ()):
+            if picture.title in self._drawn or picture.title in self._failed:
+                continue
             try:
-                if picture.title not in self._drawn and picture.wanted(self.value):
+                if picture.wanted(self.value):
                     self._drawn[picture.title] = picture.draw(self.value)
-            except (AttributeError, TypeError) as error:
-                raise DamagedValueError(
-                    f"{self.published.name} is a {self.published.type_name}, which cannot be drawn ({error}): "
-                    "materialize it again"
-                ) from error
+            except Exception as error:  # A value can be damaged in any way; that costs its picture alone.
+                logger.warning("%s of %s cannot be drawn", picture.title, name, exc_info=True)
+                self._failed[picture.title] = f"{type(error).__name__}: {error}"
+        if self._failed:
+            reasons = "; ".join(f'"{title}" ({reason})' for title, reason in self._failed.items())
+            raise PictureError(
+                f"{name}, a {self.published.type_name}, cannot be drawn: {reasons}. Materialize it again; the log has "
+                "the traceback."
+            )
+        return self.drawn
+
+    @property
+    def drawn(self) -> list[tuple[str, bytes]]:
+        """Title and PNG bytes of each picture that `pictures` could draw."""
         return list(self._drawn.items())
 
 

@@ -20,6 +20,7 @@ from aura.measure.energy import Energy
 from aura.measure.mlflow_recorder import MlflowRecorder
 from aura.measure.mlflow_store import database_path
 from aura.measure.recorder import Record
+from aura.overview.pictures import PICTURES, Picture
 from aura.overview.project import Section
 from aura.settings import load_settings
 from aura.tiers.catalog import Catalog
@@ -196,7 +197,7 @@ def damage_store(settings):
         (damage_log, {"Alerts", "Events"}, "are not known"),
         (damage_pointer, {"Values"}, "embedding_diagrams of notes cannot be read"),
         (lose_a_block, {"Values"}, "lacks the block"),
-        (exchange_a_block, {"Values"}, "It cannot be read"),
+        (exchange_a_block, {"Values"}, "It cannot be shown"),
         (damage_store, {"Memory tiers"}, "The store cannot be opened"),
     ],
 )
@@ -216,6 +217,18 @@ def test_what_is_damaged_costs_its_section_and_the_exit_code_tells(settings, rep
         "Services": "event_log",
     }
     assert all(text in sections[title] for title, text in whole.items() if title not in where)
+
+
+def test_a_picture_that_cannot_be_drawn_costs_neither_the_other_pictures_nor_the_report(settings, report, monkeypatch):
+    drawable = Picture("Barcode", "aura.topology.plots:barcode")
+    broken = Picture("Kernel", "aura.topology.plots:barcode", of=lambda _: np.linalg.cholesky(-np.eye(2)))
+    monkeypatch.setitem(PICTURES, "embedding_diagrams", (broken, drawable))
+    sections, said = report(code=1)
+    (told,) = alarms(sections["Values"])
+    assert "Not all of it can be drawn" in told
+    assert '"Kernel" (LinAlgError: Matrix is not positive definite)' in told
+    assert '<img alt="Barcode" src="data:image/png' in sections["Values"]
+    assert "Values" in said
 
 
 def test_records_that_cannot_be_decoded_are_listed_with_the_reason(settings, report):
