@@ -23,8 +23,8 @@ from aura.tiers.values import StoredValue
 
 Value_co = TypeVar("Value_co", covariant=True)
 
-KEPT = 24
-"""Values that stay in memory."""
+KEPT_BYTES = 256 << 20
+"""Encoded bytes of the values that stay in memory, all together; the one that was asked for last stays at any size."""
 
 logger = logging.getLogger(__name__)
 
@@ -80,15 +80,22 @@ class Shown(Generic[Value_co]):
 class ValueView:
     """Looks at values of one store. Thread-safe."""
 
-    def __init__(self, open_store: Callable[[], TieredStore], published: Callable[[], Iterable[Published]]) -> None:
+    def __init__(
+        self,
+        open_store: Callable[[], TieredStore],
+        published: Callable[[], Iterable[Published]],
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
         """Nothing is opened yet.
 
         Args:
             open_store: Gives the store, as a client that stays open.
             published: Says what is published now.
+            kept_bytes: Encoded bytes of the values that stay in memory; the one that was asked for last always does.
         """
         self._open_store = open_store
         self._published = published
+        self._kept_bytes = kept_bytes
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, str | None], Shown[StoredValue]] = OrderedDict()
 
@@ -99,18 +106,22 @@ class ValueView:
             StoreError: The store has no owner that answers.
             CatalogError: The value is damaged, or of a form that this version of the code does not know.
         """
-        found = (each for each in self._published() if (each.name, each.partition) == (name, partition))
-        published = next(found, None)
-        if published is None:
-            return None
+        versions = {(each.name, each.partition): each.version for each in self._published()}
         key = (name, partition)
         with self._lock:
-            kept = self._kept.get(key)
-        if kept is None or kept.published.version != published.version:
-            kept = Shown(*Catalog(self._open_store()).load_published(name, partition))
+            for old in [old for old, kept in self._kept.items() if kept.published.version != versions.get(old)]:
+                del self._kept[old]
+            shown = self._kept.get(key)
+        if key not in versions:
+            return None
+        if shown is None:
+            shown = Shown(*Catalog(self._open_store()).load_published(name, partition))
         with self._lock:
-            self._kept[key] = kept
+            self._kept[key] = shown
             self._kept.move_to_end(key)
-            while len(self._kept) > KEPT:
+            while len(self._kept) > 1 and self._held_bytes() > self._kept_bytes:
                 self._kept.popitem(last=False)
-        return kept
+        return shown
+
+    def _held_bytes(self) -> int:
+        return sum(kept.published.bytes for kept in self._kept.values())

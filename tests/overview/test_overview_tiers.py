@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -50,6 +51,28 @@ def test_a_value_is_read_once_a_version(tmp_path):
         view.close()
     with pytest.raises(StoreUnavailableError):
         values.get("a", "p")
+
+
+def test_values_stay_in_memory_within_a_budget_and_while_they_are_published(tmp_path):
+    with open_store(tmp_path, budgets=SMALL) as store:
+        catalog = Catalog(store)
+        for name in ("a", "b", "c"):
+            catalog.publish(name, cycles(2), partition="p", provenance={})
+        values = ValueView(lambda: store, catalog.published, kept_bytes=2 * catalog.find("a", "p").bytes)
+        held = {name: weakref.ref(values.get(name, "p")) for name in ("a", "b")}
+        assert values.get("a", "p") is held["a"]()
+        values.get("c", "p")
+        assert held["a"]() is not None
+        assert held["b"]() is None
+        catalog.publish("a", cycles(1), partition="p", provenance={})
+        values.get("c", "p")
+        assert held["a"]() is None
+        none = ValueView(lambda: store, catalog.published, kept_bytes=0)
+        assert none.get("c", "p") is none.get("c", "p")
+        last = weakref.ref(none.get("c", "p"))
+        catalog.withdraw("c", "p")
+        assert none.get("c", "p") is None
+        assert last() is None
 
 
 def test_rates_are_differences_between_looks(tmp_path):
