@@ -19,7 +19,7 @@ from aura.events.log import EventLog
 from aura.events.scan import Scan
 from resources.events import Events
 from sensors.attempts import attempts_at, run_request
-from sensors.cursors import cursor_at, read_on
+from sensors.cursors import cursor_at, read_on, tell_the_log
 
 TOPIC = "corpus.items"
 POLICY = RetryPolicy()
@@ -96,13 +96,6 @@ class Look:
             break
         return at
 
-    def tell_the_log(self, scan: Scan) -> None:
-        """Let `aura events lag` know how far this sensor has come; nothing goes by it."""
-        try:
-            self.log.commit(GROUP, TOPIC, scan.dealt_with())
-        except EventError as error:
-            self.said.append(f"the log was not told how far this sensor is: {error}")
-
     def _done_up_to(self, source: str) -> dict[int, int]:
         if source not in self._done:
             found = offsets_done(self.instance, self.topic_asset, self.place, source)
@@ -164,7 +157,8 @@ def corpus_items(
                         scan = scan.without(source, pending.partition, done)
                     else:
                         tick.said.append(f"{source} is no registered source: its events wait")
-                tick.tell_the_log(scan.of(known))
+                if untold := tell_the_log(log, TOPIC, scan.of(known), group=GROUP):
+                    tick.said.append(untold)
         except EventError as error:
             return dg.SkipReason(f"{error} No event is lost: the next look goes on from the same place.")
         dealt_with = scan.of(known).dealt_with()

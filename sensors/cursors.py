@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aura.events.consumer import dead_letter
+from aura.events.errors import EventError
 from aura.events.event import Record
 from aura.events.log import EventLog
 from aura.events.scan import Scan, look
@@ -46,3 +47,16 @@ def read_on(
 def cursor_at(place: str, scan: Scan) -> str:
     """The cursor of a scan of the log of this identity: offsets mean nothing on another one."""
     return f"{place}\n{scan.to_json()}"
+
+
+def tell_the_log(log: EventLog, topic: str, scan: Scan, *, group: str) -> str:
+    """Let `aura events lag` and the overview know how far a sensor has come; nothing goes by it.
+
+    Returns:
+        What to tell a person; "" if all is well.
+    """
+    try:
+        log.commit(group, topic, scan.dealt_with())
+    except EventError as error:
+        return f"the log was not told how far this sensor is: {error}"
+    return ""

@@ -14,16 +14,17 @@ import dagster as dg
 
 from aura.events.batches import Done, Launch, OffsetRange, RetryPolicy, decide
 from aura.events.errors import EventError
+from aura.events.scan import Scan
 from aura.experts.routing.requests import TOPIC, request_of
 from resources.events import Events
 from sensors.attempts import attempts_at, run_request
-from sensors.cursors import cursor_at, read_on
+from sensors.cursors import cursor_at, read_on, tell_the_log
 
 POLICY = RetryPolicy()
 """Attempts at a request and the waits between them."""
 
 GROUP = "sensor expert_requests"
-"""Who puts what cannot be decoded with the dead letters."""
+"""Group under which the log is told how far this sensor has come, for `aura events lag`."""
 
 MOST = 20
 """Runs that one look asks for; further requests wait for the next."""
@@ -61,27 +62,17 @@ def expert_requests(
             with events.open() as log:
                 place = log.identity(TOPIC)
                 scan, buried = read_on(log, TOPIC, context.cursor, request_of, group=GROUP)
+                scan, launches, given_up = _decided(context.instance, scan, place, policy, clock())
+                untold = tell_the_log(log, TOPIC, scan, group=GROUP)
         except EventError as error:
             return dg.SkipReason(f"{error} No event is lost: the next look goes on from the same place.")
-        launches: dict[str, Launch] = {}
-        given_up = 0
-        for request, pending in scan.pending(TOPIC):
-            if len(launches) == MOST:
-                break
-            attempts = attempts_at(context.instance, TOPIC, place, request)
-            decision = decide(pending, attempts, now=clock(), policy=policy)
-            if isinstance(decision, Done):
-                scan = scan.without(request, pending.partition, decision.events.end)
-            elif isinstance(decision, Launch):
-                launches[request] = decision
-            elif decision.given_up:
-                scan = scan.without(request, pending.partition, pending.end)
-                given_up += 1
         said = f"{len(launches)} of {len(scan.found)} requests are kept now."
         if given_up:
             said += f" {given_up} failed {policy.attempts} times and are let go."
         if buried:
             said += f" {buried} records could not be decoded and went to {TOPIC}.dead."
+        if untold:
+            said += f" {untold}."
         context.log.info(said)
         there = partitions.get_partition_keys(dynamic_partitions_store=context.instance)
         new = sorted(launches.keys() - set(there))
@@ -96,3 +87,23 @@ def expert_requests(
         )
 
     return sensor
+
+
+def _decided(
+    instance: dg.DagsterInstance, scan: Scan, place: str, policy: RetryPolicy, now: float
+) -> tuple[Scan, dict[str, Launch], int]:
+    """The scan without what is done or let go, at most `MOST` requests that are tried now, and how many are let go."""
+    launches: dict[str, Launch] = {}
+    given_up = 0
+    for request, pending in scan.pending(TOPIC):
+        if len(launches) == MOST:
+            break
+        decision = decide(pending, attempts_at(instance, TOPIC, place, request), now=now, policy=policy)
+        if isinstance(decision, Done):
+            scan = scan.without(request, pending.partition, decision.events.end)
+        elif isinstance(decision, Launch):
+            launches[request] = decision
+        elif decision.given_up:
+            scan = scan.without(request, pending.partition, pending.end)
+            given_up += 1
+    return scan, launches, given_up

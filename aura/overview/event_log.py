@@ -20,7 +20,7 @@ from aura.events.projections import PROJECTIONS
 from aura.events.topics import DEAD
 from aura.settings import Settings
 
-GROUPS = ("sensor corpus_items", *(each.group for each in PROJECTIONS.values()))
+GROUPS = ("sensor corpus_items", "sensor expert_requests", *(each.group for each in PROJECTIONS.values()))
 """The consumer groups of AURA."""
 
 ALERTS, DRIFT = "alerts", "drift"

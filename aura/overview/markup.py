@@ -280,7 +280,7 @@ def topic_table(topics: Iterable[TopicFigures], now: datetime) -> str:
             ("topic", f"<b>{escape(topic.name)}</b>{_line(f'{topic.partitions} partitions')}"),
             ("records kept", f"{topic.records:,}{_line(f'{topic.published:,} ever published')}"),
             ("latest event", latest),
-            ("lag", lag or _faint("nobody reads it")),
+            ("lag", lag or _faint("no reader has committed")),
             ("dead letters", dead),
             ("retention", units.span(topic.retention)),
         ]

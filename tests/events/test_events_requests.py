@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from aura.events.batches import RetryPolicy
-from aura.experts.routing.requests import RequestActivations, publish_request
+from aura.experts.routing.requests import TOPIC, RequestActivations, publish_request
+from aura.overview.event_log import GROUPS, EventView
 from aura.settings import Settings
 from resources.events import Events
 from sensors.attempts import PARTITION_TAG
-from sensors.expert_requests import expert_requests
+from sensors.expert_requests import GROUP, expert_requests
 
 POLICY = RetryPolicy(attempts=2, first_wait_seconds=0.0)
 KEPT = dg.DynamicPartitionsDefinition(name="kept")
@@ -86,3 +87,19 @@ def test_a_request_is_tried_again_until_it_is_kept(daemon):
     assert daemon.tick() == ["a"]
     daemon.broken = False
     assert [daemon.tick() for _ in range(3)] == [["a"], [], []]
+
+
+def test_the_log_knows_which_requests_are_dealt_with(daemon):
+    def behind():
+        with daemon.events.open() as log:
+            return sum(log.lag(GROUP, TOPIC).values())
+
+    assert GROUP in GROUPS
+    daemon.tell("a")
+    daemon.tell("b")
+    assert (behind(), sorted(daemon.tick()), behind()) == (2, ["a", "b"], 2)
+    daemon.broken = False
+    assert (sorted(daemon.tick()), behind()) == (["a", "b"], 2)
+    assert (daemon.tick(), behind()) == ([], 0)
+    topics = EventView(daemon.events.settings).topics()
+    assert {topic.name: topic.lag for topic in topics}[TOPIC] == {GROUP: 0}
