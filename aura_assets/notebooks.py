@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 
 from aura.overview.rendered import NotebookError, render
-from aura.settings import Settings
+from aura.settings import Settings, config_file
 from aura_assets.asset import aura_asset
 from aura_assets.checks import NOTEBOOK
 from aura_assets.step import Made, Skipped
@@ -30,11 +30,10 @@ def notebook_asset(name: str, title: str, deps: tuple[str, ...]) -> dg.AssetsDef
     def body(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> Made | Skipped:
         if not path.is_file():
             return Skipped(f"{path} is not there: notebooks are part of a checkout, not of the installed package")
-        environment = {**os.environ, "AURA_HOME": str(settings.home)}
         kept = settings.home / "notebooks" / path.name
         kept.parent.mkdir(parents=True, exist_ok=True)
         try:
-            rendered = render(path, environment, kept.parent)
+            rendered = render(path, kernel_environment(settings), kept.parent)
         except NotebookError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         context.log.info("%s ran: %s", path.name, rendered.counts())
@@ -60,6 +59,13 @@ def notebook_asset(name: str, title: str, deps: tuple[str, ...]) -> dg.AssetsDef
     return aura_asset(
         group="notebooks", kinds={"jupyter", "python"}, checks=NOTEBOOK, partitioned=False, deps=deps, automatic=False
     )(body)
+
+
+def kernel_environment(settings: Settings) -> Mapping[str, str]:
+    """The environment in which a notebook finds the home and the settings file of this process, wherever it works."""
+    # Absolute: the kernel does not work in the directory of this process, where relative paths begin.
+    config = {"AURA_CONFIG": str(config_file().resolve())} if config_file().is_file() else {}
+    return {**os.environ, "AURA_HOME": str(settings.home.absolute()), **config}
 
 
 TEXTS = ("corpus_manifest", "text_embeddings")
