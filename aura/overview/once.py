@@ -16,7 +16,7 @@ from rich.text import Text
 from aura.overview.assets import AssetRow
 from aura.overview.event_log import TopicFigures
 from aura.overview.machine import Load
-from aura.overview.panels import assets_panel, events_panel, machine_panel, tiers_panel
+from aura.overview.panels import absence, assets_panel, events_panel, machine_panel, tiers_panel
 from aura.overview.stored import TierFigures
 from aura.overview.top import Sources
 
@@ -34,15 +34,14 @@ def print_once(sources: Sources, console: Console) -> None:
     console.print(machine_panel(load, [load], 1))
     tiers = sources.tiers.latest(max_age_seconds=0, patience_seconds=PATIENCE_SECONDS)
     console.rule("tiers", align="left")
-    console.print(Text(tiers.error or "") if tiers.value is None else tiers_panel(tiers.value))
+    console.print(Text(absence(tiers) or "") if tiers.value is None else tiers_panel(tiers.value))
     topics = sources.topics.latest(max_age_seconds=0, patience_seconds=PATIENCE_SECONDS)
     console.rule("events", align="left")
-    console.print(Text(topics.error or "") if topics.value is None else events_panel(topics.value, now))
+    console.print(Text(absence(topics) or "") if topics.value is None else events_panel(topics.value, now))
     rows = sources.assets(PATIENCE_SECONDS)
     costs = sources.costs.latest(max_age_seconds=PATIENCE_SECONDS, patience_seconds=0)
     console.rule("assets", align="left")
-    missing = Text(costs.error or "MLflow has not answered yet")
-    console.print(assets_panel(rows, now) if costs.value is not None else missing)
+    console.print(Text(absence(costs) or "") if costs.value is None else assets_panel(rows, now))
 
 
 def as_object(sources: Sources) -> dict[str, Any]:
@@ -54,14 +53,14 @@ def as_object(sources: Sources) -> dict[str, Any]:
     topics = sources.topics.latest(max_age_seconds=0, patience_seconds=PATIENCE_SECONDS)
     costs = sources.costs.latest(max_age_seconds=PATIENCE_SECONDS, patience_seconds=0)
     values = sources.latest_values(0)
-    errors = {"tiers": tiers.error, "events": topics.error, "costs": costs.error, "values": values.error}
+    readings = {"tiers": tiers, "events": topics, "costs": costs, "values": values}
     return {
         "at": now.isoformat(),
         "machine": {**asdict(load), "taken_at": load.taken_at.isoformat()},
         "tiers": None if tiers.value is None else [_tier(each) for each in tiers.value],
         "events": None if topics.value is None else [_topic(each) for each in topics.value],
         "assets": [_asset(row, now) for row in rows],
-        "errors": {name: error for name, error in errors.items() if error is not None},
+        "errors": {name: reason for name, reading in readings.items() if (reason := absence(reading)) is not None},
     }
 
 

@@ -16,6 +16,7 @@ from aura.overview import units
 from aura.overview.assets import AssetRow, Freshness
 from aura.overview.event_log import TopicFigures
 from aura.overview.machine import Load
+from aura.overview.readings import Reading
 from aura.overview.stored import TierFigures
 
 BAR = 24
@@ -28,6 +29,26 @@ COLOURS = {
     Freshness.NEVER: "bright_black",
     Freshness.UNKNOWN: "bright_black",
 }
+
+
+SILENT_SECONDS = 5.0
+"""A source that takes longer to answer is said to give no answer."""
+
+
+def absence(reading: Reading[object]) -> str | None:
+    """Why there are no figures, with the remedy; None if there are."""
+    if reading.value is not None:
+        return None
+    return reading.error or f"no answer for {reading.waited_seconds:.0f} s"
+
+
+def read_at(reading: Reading[object]) -> str:
+    """When the figures were read, on the clock of this machine, and whether their source has fallen silent since."""
+    silent = reading.waited_seconds > SILENT_SECONDS
+    parts = [f"no answer for {reading.waited_seconds:.0f} s"] if silent else []
+    if reading.value is not None:
+        parts.append(f"as of {reading.taken_at.astimezone():%H:%M:%S}")
+    return ", ".join(parts)
 
 
 def machine_panel(load: Load, before: Sequence[Load], width: int) -> Text:

@@ -21,12 +21,13 @@ from textual.widgets import Footer, Static
 from aura.corpus.errors import CorpusError
 from aura.corpus.registry import SourceRegistry
 from aura.events.errors import EventError
+from aura.overview import units
 from aura.overview.assets import AssetRow, asset_rows
 from aura.overview.costs import ERRORS as COST_ERRORS
 from aura.overview.costs import CostBook, CostView
 from aura.overview.event_log import EventView, TopicFigures
 from aura.overview.machine import MachineView
-from aura.overview.panels import assets_panel, events_panel, machine_panel, tiers_panel
+from aura.overview.panels import absence, assets_panel, events_panel, machine_panel, read_at, tiers_panel
 from aura.overview.readings import Reader, Reading
 from aura.overview.stored import StoredValue, StoreView, TierFigures
 from aura.settings import Settings
@@ -36,6 +37,9 @@ from aura.tiers.published import CatalogError
 OWNER_SECONDS = 5.0
 SLOW_SECONDS = 5.0
 """Events and assets are read no more often than this."""
+
+AGES_SECONDS = 10.0
+"""Ages are counted on so often."""
 
 FASTEST, SLOWEST = 0.25, 60.0
 
@@ -104,13 +108,30 @@ class Top(App[None]):
     ]
     ENABLE_COMMAND_PALETTE = False
 
-    def __init__(self, sources: Sources, home: str, *, interval: float, window: timedelta) -> None:
-        """Draw every so many seconds; lines over time reach back as far as the window."""
+    def __init__(
+        self,
+        sources: Sources,
+        home: str,
+        *,
+        interval: float,
+        window: timedelta,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Prepare the screen.
+
+        Args:
+            sources: What it reads.
+            home: Where the project is.
+            interval: Seconds between two drawings.
+            window: How far lines over time reach back at most; not beyond the samples that `MachineView` keeps.
+            clock: The time now, in UTC.
+        """
         super().__init__()
         self._sources = sources
         self._home = home
         self._interval = interval
         self._window = window
+        self._clock = clock
         self._paused = False
         self._drawn: dict[str, object] = {}
 
@@ -119,7 +140,7 @@ class Top(App[None]):
         yield Static(id="head")
         with VerticalScroll():
             for name in ("machine", "tiers", "events", "assets"):
-                yield Static(name, classes="title")
+                yield Static(name, id=f"{name}-title", classes="title")
                 yield Static("...", id=name)
         yield Footer()
 
@@ -145,39 +166,52 @@ class Top(App[None]):
         if self._paused:
             return
         self._draw_head()
-        now = datetime.now(UTC)
-        load = self._sources.machine.sample(self._interval / 2)
-        if load is not None:
-            samples = self._sources.machine.samples(self._window)
-            width = max(10, self.size.width - 45)
-            self._show("machine", load, lambda: machine_panel(load, samples, width))
+        now = self._clock()
+        self._draw_machine()
         tiers = self._sources.tiers.latest(max_age_seconds=self._interval / 2, patience_seconds=0)
         self._show_reading("tiers", tiers, tiers_panel)
         topics = self._sources.topics.latest(max_age_seconds=SLOW_SECONDS, patience_seconds=0)
-        self._show_reading("events", topics, lambda value: events_panel(value, now))
+        self._show_reading("events", topics, lambda value: events_panel(value, now), now.timestamp() // AGES_SECONDS)
         self._draw_assets(now)
+
+    def _draw_machine(self) -> None:
+        load = self._sources.machine.sample(self._interval / 2)
+        if load is None:
+            return
+        samples = self._sources.machine.samples(self._window)
+        width = max(10, self.size.width - 45)
+        self._show("machine", load, lambda: machine_panel(load, samples, width))
+        back = units.span(load.taken_at - samples[0].taken_at) if samples else "0 s"
+        self._title("machine", f"as of {load.taken_at.astimezone():%H:%M:%S}, lines reach back {back}")
 
     def _draw_assets(self, now: datetime) -> None:
         """The assets, once their costs are known; what cannot be read is said in their place or above them."""
         costs, values = self._sources.latest_costs(0), self._sources.latest_values(0)
-        if costs.value is None:
-            said = costs.error or f"reading the costs, for {costs.waited_seconds:.0f} s so far"
-            self._show("assets", said, lambda: Text(said, "yellow" if costs.error else "dim"))
+        self._title("assets", read_at(costs))
+        if (missing := absence(costs)) is not None:
+            self._show("assets", missing, lambda: Text(missing, "yellow" if costs.error else "dim"))
             return
         rows = self._sources.assets(0)
-        minute = now.replace(second=0, microsecond=0)
         panel: list[RenderableType] = [] if values.error is None else [Text(values.error, "yellow")]
-        self._show("assets", (rows, values.error, minute), lambda: Group(*panel, assets_panel(rows, now)))
+        state = (rows, values.error, now.timestamp() // AGES_SECONDS)
+        self._show("assets", state, lambda: Group(*panel, assets_panel(rows, now)))
 
     def _draw_head(self) -> None:
         state = "paused" if self._paused else f"every {self._interval:g} s"
-        self._show("head", state, lambda: Text(f"AURA  {self._home}  {state}, window {self._window}"))
+        self._show("head", state, lambda: Text(f"AURA  {self._home}  {state}, window {self._window} at most"))
 
-    def _show_reading(self, name: str, reading: Reading[object], draw: Callable[..., RenderableType]) -> None:
-        if reading.error is not None:
-            self._show(name, reading.error, lambda: Text(str(reading.error), "yellow"))
-        elif reading.value is not None:
-            self._show(name, reading.value, lambda: draw(reading.value))
+    def _show_reading(
+        self, name: str, reading: Reading[object], draw: Callable[..., RenderableType], ages: float = 0.0
+    ) -> None:
+        """Draw what was read, anew when it or the `ages` in it have changed, and say when that was."""
+        self._title(name, read_at(reading))
+        if (missing := absence(reading)) is not None:
+            self._show(name, missing, lambda: Text(missing, "yellow" if reading.error else "dim"))
+        else:
+            self._show(name, (reading.value, ages), lambda: draw(reading.value))
+
+    def _title(self, name: str, about: str) -> None:
+        self._show(f"{name}-title", about, lambda: Text.assemble(name, (f"  {about}", "not bold dim")))
 
     def _show(self, name: str, state: object, draw: Callable[[], RenderableType]) -> None:
         """Draw a panel, unless it shows this already."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,6 +19,9 @@ from aura.measure.cost import Cost
 from aura.measure.energy import Energy
 from aura.measure.mlflow_recorder import MlflowRecorder
 from aura.measure.recorder import Record
+from aura.overview.event_log import TopicFigures
+from aura.overview.panels import absence, read_at
+from aura.overview.readings import Reader, Reading
 from aura.overview.top import Sources, Top
 from aura.settings import load_settings
 from aura.tiers.catalog import Catalog
@@ -115,3 +120,50 @@ def test_the_live_screen_shows_everything_pauses_and_changes_its_pace(used):
             await pilot.press("q")
 
     asyncio.run(look())
+
+
+def drawn_when(top, pilot, text):
+    async def look():
+        for _ in range(200):
+            await pilot.pause(0.05)
+            drawn = top.export_screenshot().replace("&#160;", " ")
+            if text in drawn:
+                return drawn
+        pytest.fail(f"{text!r} was never drawn")
+
+    return look()
+
+
+def test_ages_go_on_while_nothing_happens_and_a_silent_source_is_said(empty):
+    now = [datetime(2026, 11, 20, 12, tzinfo=UTC)]
+    topic = TopicFigures("alerts", 1, timedelta(days=1), 3, 3, 0, now[0] - timedelta(seconds=5), {})
+    answer, silence = threading.Event(), [0.0]
+    sources = replace(
+        Sources.of(empty),
+        topics=Reader(lambda: (topic,), ()),
+        tiers=Reader(lambda: answer.wait(60) and (), (), lambda: silence[0]),
+    )
+
+    async def look():
+        top = Top(sources, "home", interval=0.25, window=timedelta(minutes=1), clock=lambda: now[0])
+        async with top.run_test(size=(150, 50)) as pilot:
+            drawn = await drawn_when(top, pilot, "5 s ago")
+            assert re.search(r"as of \d\d:\d\d:\d\d", drawn)
+            await drawn_when(top, pilot, "lines reach back")
+            now[0] += timedelta(seconds=60)
+            silence[0] = 8.0
+            await drawn_when(top, pilot, "1 min ago")
+            await drawn_when(top, pilot, "no answer for 8 s")
+            answer.set()
+
+    asyncio.run(look())
+
+
+def test_a_panel_says_when_it_was_read_and_since_when_its_source_is_silent():
+    moment = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    at = f"as of {moment.astimezone():%H:%M:%S}"
+    assert read_at(Reading("value", moment, None, 0.4)) == at
+    assert read_at(Reading("value", moment, None, 9.0)) == f"no answer for 9 s, {at}"
+    assert absence(Reading("value", moment, None, 9.0)) is None
+    assert absence(Reading(None, moment, None, 9.0)) == "no answer for 9 s"
+    assert absence(Reading(None, moment, "start it", 9.0)) == "start it"
