@@ -14,7 +14,8 @@ from aura.settings import load_settings
 
 settings = load_settings()
 history = CostHistory(settings.tracking_uri, settings.measure.mlflow_experiment)
-runs = [run for asset in history.assets() for run in history.series(asset)]
+# A run that is recorded during the reading may come twice.
+runs = sorted({run.mlflow_run_id: run for run in history.ended_since()}.values(), key=lambda run: run.started_at)
 if not runs:
     raise LookupError(f"{settings.home} has no recorded materialization: run `make demo`, or name another home")
 costs = pd.DataFrame(
@@ -43,15 +44,18 @@ costs.groupby("outcome")[["wall s", "CPU s"]].agg(["count", "sum"])
 # %%
 made = costs[costs["outcome"] == "made"]
 total = made.groupby("asset")[["wall s", "CPU s"]].sum().sort_values("CPU s")
-figure, axes = plt.subplots(figsize=(8, 0.8 + 0.3 * len(total)))
-place = np.arange(len(total))
-axes.barh(place + 0.2, total["wall s"], 0.4, color="#0f766e", label="wall")
-axes.barh(place - 0.2, total["CPU s"], 0.4, color="#94a3b8", label="CPU")
-axes.set_yticks(place, total.index)
-axes.set_xlabel("seconds, all computations together")
-axes.spines[["top", "right"]].set_visible(False)
-axes.legend(frameon=False)
-plt.show()
+if total.empty:
+    print("No computation has succeeded yet: the outcomes above say what was tried.")
+else:
+    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.3 * len(total)))
+    place = np.arange(len(total))
+    axes.barh(place + 0.2, total["wall s"], 0.4, color="#0f766e", label="wall")
+    axes.barh(place - 0.2, total["CPU s"], 0.4, color="#94a3b8", label="CPU")
+    axes.set_yticks(place, total.index)
+    axes.set_xlabel("seconds, all computations together")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    plt.show()
 
 # %% [markdown]
 # ## What does reuse save?
@@ -72,13 +76,13 @@ saved
 # this machine's real consumption.
 
 # %%
-by_source = made.pivot_table(
-    index="asset", columns="energy", values="joules", aggfunc=lambda joules: joules.sum(min_count=1), dropna=False
-)
-if by_source.isna().all(axis=None):
-    print("No joules are known on this machine: it has no counter that can be read. See `measure.energy`.")
+known = made.dropna(subset="joules")
+table = None
+if known.empty:
+    print("No joules are known: this machine has no counter that can be read. See `measure.energy`.")
 else:
-    shown = by_source.dropna(how="all", axis=1).dropna(how="all")
+    shown = known.pivot_table(index="asset", columns="energy", values="joules", aggfunc="sum")
+    table = shown.astype(object).where(shown.notna(), "unavailable")
     figure, panels = plt.subplots(
         1, shown.shape[1], figsize=(7 * shown.shape[1], 0.8 + 0.3 * len(shown)), squeeze=False
     )
@@ -87,7 +91,7 @@ else:
         panel.set_xlabel(f"joules, {name}")
         panel.spines[["top", "right"]].set_visible(False)
     plt.show()
-by_source
+table
 
 # %% [markdown]
 # ## Over time
@@ -97,7 +101,8 @@ by_source
 
 # %%
 dearest = total.index[::-1][:8]
-figure, panels = plt.subplots(-(-len(dearest) // 2), 2, figsize=(10, 2.2 * -(-len(dearest) // 2)), squeeze=False)
+lines = max(1, -(-len(dearest) // 2))
+figure, panels = plt.subplots(lines, 2, figsize=(10, 2.2 * lines), squeeze=False)
 for panel in panels.ravel()[len(dearest) :]:
     panel.set_visible(False)
 for panel, asset in zip(panels.ravel(), dearest, strict=False):

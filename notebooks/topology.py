@@ -109,9 +109,11 @@ picture
 # %%
 from aura.topology.drift.plots import drift_plot
 
+reports = {}
 for name in ("embedding_drift", "network_drift"):
     try:
-        print(f"{name}: {aura.load(name, source).sentence}")
+        reports[name] = aura.load(name, source)
+        print(f"{name}: {reports[name].sentence}")
     except ValueNotPublishedError:
         print(f"{name}: not published for this source")
-Image(drift_plot(aura.load("embedding_drift", source)))
+Image(drift_plot(reports["embedding_drift"])) if "embedding_drift" in reports else None

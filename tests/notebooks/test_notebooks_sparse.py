@@ -1,0 +1,68 @@
+"""Notebooks on a home in which little is known."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from aura.measure.cost import Cost
+from aura.measure.energy import Energy
+from aura.measure.mlflow_recorder import MlflowRecorder
+from aura.measure.recorder import Record
+from aura.overview.rendered import render
+from aura.settings import load_settings
+
+COSTS = Path(__file__).resolve().parents[2] / "notebooks" / "costs.ipynb"
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+UNAVAILABLE = Energy("unavailable", None, {}, "", "no counter")
+MODELLED = Energy("modelled", 12.5, {"cpu": 12.5}, "25 W a core", None)
+MEASURED = Energy("measured", 3.5, {"cpu": 3.5}, "a counter", None)
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """Records one run an entry; gives what the notebook says of them: plain text and the number of pictures."""
+    monkeypatch.setenv("AURA_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+
+    def tell(*entries):
+        recorder = MlflowRecorder(load_settings().tracking_uri)
+        for asset, outcome, energy in entries:
+            cost = Cost(
+                started_at=NOON,
+                wall_seconds=1.5,
+                cpu_seconds=0.5,
+                peak_memory_bytes=1 << 20,
+                peak_memory_method="VmHWM",
+                energy=energy,
+            )
+            recorder.record(Record(asset, "notes", "run-1", "topology", "1", cost, {}, {"outcome": outcome}))
+        rendered = render(COSTS, os.environ, tmp_path)
+        cells = nbformat.reads(rendered.notebook.decode(), as_version=4).cells
+        outputs = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
+        texts = [output.get("text") or output["data"].get("text/plain", "") for output in outputs]
+        return "\n".join(texts), rendered.counts()["pictures"]
+
+    return tell
+
+
+@pytest.mark.slow
+def test_a_history_without_a_computation_is_told_in_words(told):
+    text, _ = told(("a", "failed", UNAVAILABLE))
+    assert "1 runs of 1 assets" in text
+    assert "No computation has succeeded yet" in text
+    assert "No joules are known" in text
+
+
+@pytest.mark.slow
+def test_energy_that_is_not_known_is_called_unavailable(told):
+    text, pictures = told(("a", "made", MODELLED), ("b", "made", MEASURED), ("c", "made", UNAVAILABLE))
+    assert "3 runs of 3 assets" in text
+    assert re.search(r"a +unavailable +12\.5\nb +3\.5 +unavailable", text)
+    assert "NaN" not in text
+    assert pictures == 3
