@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ACCENT, MUTED = "#4453c4", "#7c8796"
 """Both have a contrast of 3:1 and more to white."""
+MOST_BARS = 100
+"""Assets and partitions that are drawn side by side; matplotlib draws no picture as high as that of some thousand."""
 COLUMNS = 4
 DPI = 90
 
@@ -30,12 +32,15 @@ DPI = 90
 def plot_latest(rows: Iterable[AssetRow]) -> bytes | None:
     """Wall and CPU seconds of what was computed last, one pair of bars an asset and partition.
 
+    Of more than `MOST_BARS`, those that took the most CPU time are drawn, and the title says so.
+
     Returns:
         A PNG; None where no computation is known.
     """
     costs = [row.computed for row in rows if row.computed is not None and not row.computed.reused]
     if not costs:
         return None
+    known, costs = len(costs), _dearest(costs)
     figure = _figure(8.0, 0.8 + 0.32 * len(costs))
     axes = figure.subplots()
     places = range(len(costs))
@@ -45,9 +50,17 @@ def plot_latest(rows: Iterable[AssetRow]) -> bytes | None:
     axes.set_yticks(list(places), names, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("seconds of the last computation")
+    if len(costs) < known:
+        axes.set_title(f"The {len(costs)} of {known:,} that took the most CPU time", fontsize=9, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return _png(figure)
+
+
+def _dearest(costs: list[MaterializationCost]) -> list[MaterializationCost]:
+    """Those that are drawn, in the order that they came in."""
+    dearest = sorted(range(len(costs)), key=lambda place: -costs[place].cpu_seconds)[:MOST_BARS]
+    return [costs[place] for place in sorted(dearest)]
 
 
 def plot_over_time(book: CostBook) -> bytes | None:

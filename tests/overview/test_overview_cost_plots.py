@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 from matplotlib.dates import num2date
 from matplotlib.figure import Figure
+from PIL import Image
 
 from aura.measure.history import MaterializationCost
 from aura.overview.assets import asset_rows
-from aura.overview.cost_plots import _draw_series, plot_latest, plot_over_time
+from aura.overview.cost_plots import MOST_BARS, _dearest, _draw_series, plot_latest, plot_over_time
 from aura.overview.costs import CostBook
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -54,3 +57,12 @@ def test_what_was_taken_over_is_no_computation():
     assert pictures(run(NOON, reused=True)) == (None, None)
     assert pictures() == (None, None)
     assert all(png.startswith(PNG) for png in pictures(run(NOON), run(NOON + timedelta(1), reused=True)))
+
+
+def test_of_many_partitions_the_dearest_are_drawn_in_their_order():
+    runs = [replace(run(NOON), partition=f"{each:04}", cpu_seconds=float(each % 1500)) for each in range(3000)]
+    expected = [each for each in runs if each.cpu_seconds >= 1500 - MOST_BARS / 2]
+    assert _dearest(runs) == expected
+    assert _dearest(expected) == expected
+    picture = Image.open(io.BytesIO(plot_latest(asset_rows(CostBook.of(runs), [], [each.partition for each in runs]))))
+    assert picture.height < 5000
