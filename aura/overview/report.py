@@ -155,6 +155,6 @@ a { color: inherit; }
 .au-remedy { margin: .6rem 0; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; margin: .7rem 0; align-items: flex-start; }
 figure { margin: 0; max-width: 100%; } figure img { max-width: 100%; border-radius: .5rem; background: white; }
-figcaption { font-size: .82rem; opacity: .65; }
+figcaption { font-size: .82rem; opacity: var(--au-muted); }
 @media print { body { margin: 0; } h2, h3, h4 { break-after: avoid; } figure, tr { break-inside: avoid; } }
 """
