@@ -228,7 +228,7 @@ def hits(found: Sequence[Hit], previews: Sequence[Preview]) -> str:
         f'<td data-label="item">{escape(hit.source)}{_line(escape(hit.uri))}</td></tr>'
         for hit, shown in zip(found, previews, strict=True)
     )
-    heads = "".join(f"<th>{name}</th>" for name in ("cosine", "preview", "label", "item"))
+    heads = "".join(f'<th class="{_slug(name)}">{name}</th>' for name in ("cosine", "preview", "label", "item"))
     return f'<table class="au-table au-hits"><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>'
 
 
@@ -375,8 +375,8 @@ def heading(partition: str | None) -> str:
 
 
 def note(text: str) -> str:
-    """A line in small print."""
-    return f'<p class="au-note">{escape(text)}</p>'
+    """A line in small print, with what stands between backquotes as code."""
+    return f'<p class="au-note">{_code(text)}</p>'
 
 
 def _code(message: str) -> str:

@@ -87,3 +87,15 @@ def test_headings_stand_one_level_below_a_section():
     )
     assert [re.findall(r"</?h(\d)", part) for part in parts] == [["3", "3"]] * 4
     assert re.findall(r"</?h(\d)", markup.title("x")) == ["1", "1"]
+
+
+def test_commands_in_a_note_are_code_and_nothing_in_it_is_markup():
+    assert markup.note("run `make <x>` & wait") == ('<p class="au-note">run <code>make &lt;x&gt;</code> &amp; wait</p>')
+
+
+def test_the_columns_of_what_was_found_have_the_widths_of_the_style():
+    heads = re.findall(r'<th class="([\w-]+)">', markup.hits([], []))
+    assert heads == ["au-c-cosine", "au-c-preview", "au-c-label", "au-c-item"]
+    widths = re.findall(r"\.au-hits \.(au-c-[\w-]+) \{ width", STYLE)
+    assert widths
+    assert set(widths) <= set(heads)
