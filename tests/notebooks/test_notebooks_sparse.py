@@ -10,12 +10,15 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import aura
 from aura.measure.cost import Cost
 from aura.measure.energy import Energy
 from aura.measure.mlflow_recorder import MlflowRecorder
 from aura.measure.recorder import Record
 from aura.overview.rendered import render
 from aura.settings import load_settings
+from aura.tiers.opening import open_configured_store
+from aura.tiers.published import ValueNotPublishedError
 
 COSTS = Path(__file__).resolve().parents[2] / "notebooks" / "costs.ipynb"
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -66,3 +69,15 @@ def test_energy_that_is_not_known_is_called_unavailable(told):
     assert re.search(r"a +unavailable +12\.5\nb +3\.5 +unavailable", text)
     assert "NaN" not in text
     assert pictures == 3
+
+
+def test_a_source_without_a_drift_report_is_told_in_words(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AURA_HOME", str(tmp_path / "home"))
+    with open_configured_store(load_settings()):
+        pass
+    last = nbformat.read(COSTS.with_name("topology.ipynb"), as_version=4).cells[-1]
+    before = {"aura": aura, "source": "notes", "ValueNotPublishedError": ValueNotPublishedError}
+    exec(last.source, before)
+    assert capsys.readouterr().out.splitlines() == [
+        f"{name}: not published for this source" for name in ("embedding_drift", "network_drift")
+    ]
