@@ -134,21 +134,20 @@ class Known:
     store: bool
 
 
-def asset_table(rows: Iterable[AssetRow], now: datetime, dagster: str, known: Known) -> str:
+def asset_table(rows: Iterable[AssetRow], now: datetime, dagster: str | None, known: Known) -> str:
     """One line per asset; on a narrow screen one card.
 
     Args:
         rows: The assets of one partition, at least one.
         now: The time that ages count to.
-        dagster: Address of the Dagster UI.
+        dagster: Address of the Dagster UI, for links; None without.
         known: Without costs, their columns are left out.
     """
     return _table([_cells(row, now, dagster, known) for row in rows])
 
 
-def _cells(row: AssetRow, now: datetime, dagster: str, known: Known) -> list[Cell]:
-    address = escape(f"{dagster}/assets/{quote(row.asset, safe='')}")
-    link = f'<a href="{address}" target="_blank" rel="noopener">{escape(row.asset)}</a>'
+def _cells(row: AssetRow, now: datetime, dagster: str | None, known: Known) -> list[Cell]:
+    link = _link(row.asset, dagster and f"{dagster}/assets/{quote(row.asset, safe='')}")
     rows = _faint("unknown") if row.rows is None else f"{row.rows:,}"
     return [
         ("asset", link + _line(escape(row.group))),
@@ -157,6 +156,13 @@ def _cells(row: AssetRow, now: datetime, dagster: str, known: Known) -> list[Cel
         ("stored", _stored(row.stored, now, store_answers=known.store)),
         *([("checks", _checks(row.checks))] if known.costs else []),
     ]
+
+
+def _link(text: str, address: str | None) -> str:
+    """A link that opens beside the page; the text alone without an address."""
+    if address is None:
+        return escape(text)
+    return f'<a href="{escape(address)}" target="_blank" rel="noopener">{escape(text)}</a>'
 
 
 def _cost_cells(row: AssetRow, now: datetime) -> list[Cell]:
@@ -232,13 +238,12 @@ def hits(found: Sequence[Hit], previews: Sequence[Preview]) -> str:
     return f'<table class="au-table au-hits"><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>'
 
 
-def run_table(runs: Iterable[MaterializationCost], now: datetime, dagster: str) -> str:
+def run_table(runs: Iterable[MaterializationCost], now: datetime, dagster: str | None) -> str:
     """One line per materialization, with its outcome and cost."""
     lines: list[list[Cell]] = []
     for run in runs:
         word = outcome(run)
         state = {"made": "fresh", "reused": "fresh", "skipped": ""}.get(word, "late")
-        address = escape(f"{dagster}/runs/{quote(run.run_id, safe='')}")
         lines.append(
             [
                 ("asset", f"<b>{escape(run.asset)}</b>{_line(escape(run.partition or 'whole machine'))}"),
@@ -247,7 +252,7 @@ def run_table(runs: Iterable[MaterializationCost], now: datetime, dagster: str) 
                 ("wall time", units.seconds(run.wall_seconds)),
                 ("CPU time", units.seconds(run.cpu_seconds)),
                 ("energy", _energy(run)),
-                ("run", f'<a href="{address}" target="_blank" rel="noopener">{escape(run.run_id[:8])}</a>'),
+                ("run", _link(run.run_id[:8], dagster and f"{dagster}/runs/{quote(run.run_id, safe='')}")),
             ]
         )
     return _table(lines)

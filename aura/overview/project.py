@@ -28,7 +28,7 @@ from aura.overview.readings import Reader
 from aura.overview.stored import StoredValue, TierFigures, stored_values
 from aura.overview.values import ValueView
 from aura.services.status import Report, check_services
-from aura.settings import LOOPBACK, Settings
+from aura.settings import Settings
 from aura.tiers.catalog import Catalog
 from aura.tiers.errors import StoreError
 from aura.tiers.local import LocalStore
@@ -122,7 +122,6 @@ class State:
         topics: The topics of the event log; None where it cannot be read.
         alerts: The latest records of the topics of alerts and of drift, the newest first; None likewise.
         services: What was asked of the services.
-        dagster: Address of the Dagster UI, for links.
         absences: What could not be read.
     """
 
@@ -134,7 +133,6 @@ class State:
     topics: Sequence[TopicFigures] | None
     alerts: Sequence[TailRecord] | None
     services: Report
-    dagster: str
     absences: Sequence[Absence]
 
     def unread(self) -> list[Section]:
@@ -185,7 +183,6 @@ class _Reading:
             topics=topics,
             alerts=alerts,
             services=services,
-            dagster=f"http://{LOOPBACK}:{settings.services.dagster_port}",
             absences=self._absences,
         )
 

@@ -3,7 +3,8 @@
 Belongs here: what stands in it, and in which order. Does not: reading (`project`), the look of figures (`markup`,
 `style.css`).
 
-Everything is in the file: it loads nothing, and opens without a network.
+Everything is in the file: it loads nothing, and opens without a network. It does not link to Dagster,
+which listens on the sender's machine alone.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def _assets(state: State, rows: Sequence[AssetRow]) -> Iterator[str]:
         never = [row.asset for row in there if row not in tried]
         yield markup.heading(partition)
         if tried:
-            yield markup.asset_table(tried, state.taken_at, state.dagster, known)
+            yield markup.asset_table(tried, state.taken_at, None, known)
         if never and known.costs:
             yield markup.note(f"Never materialized here: {', '.join(never)}.")
 
@@ -99,7 +100,7 @@ def _costs(state: State, rows: Sequence[AssetRow]) -> Iterator[str]:
     yield _pictures([(title, png) for title, png in pictures if png is not None])
     runs = sorted(state.book.runs, key=lambda run: run.started_at, reverse=True)[:LATEST_RUNS]
     if runs:
-        yield "<h3>Latest runs</h3>" + markup.run_table(runs, state.taken_at, state.dagster)
+        yield "<h3>Latest runs</h3>" + markup.run_table(runs, state.taken_at, None)
     else:
         yield markup.note("No materialization has been recorded yet.")
 
