@@ -20,11 +20,18 @@ FRESH_FOR = timedelta(days=1)
 _GROUPS = ("corpus", "embeddings", "joint", "search", "topology", "drift", "experts", "language", "tiers")
 _CHECK = "check_"
 
+BY_HAND = frozenset({"language", "notebooks", "requests"})
+"""Groups of which nothing is made unless somebody asks: what is there has no limit to be late against."""
+
 
 class Freshness(StrEnum):
-    """State of an asset against FRESH_FOR; unknown where something is published that no known run made."""
+    """State of an asset against FRESH_FOR; unknown where something is published that no known run made.
+
+    What is made by hand only is made, or never was.
+    """
 
     FRESH = "fresh"
+    MADE = "made"
     LATE = "late"
     NEVER = "never"
     UNKNOWN = "unknown"
@@ -42,7 +49,8 @@ class AssetRow:
         current_at: When it was last found up to date: then, or when its source was listed later without a change.
         computed: The last materialization that succeeded and computed something, else that which reused.
         reuse: The last materialization that succeeded, if it came after `computed` and reused its value.
-        setback: The last materialization, if it did not succeed: "failed" or "refused" by a check.
+        setback: The last materialization, if it did not succeed: "failed", "refused" by a check, or "skipped" since
+            there was nothing to make.
         checks: Whether each check passed at the last time that the value was computed.
         stored: What is published; None if nothing is, or the store was not there to ask.
     """
@@ -62,6 +70,8 @@ class AssetRow:
         """Its state at this time."""
         if self.current_at is None:
             return Freshness.NEVER if self.stored is None else Freshness.UNKNOWN
+        if self.group in BY_HAND:
+            return Freshness.MADE
         return Freshness.FRESH if now - self.current_at <= FRESH_FOR else Freshness.LATE
 
     @property

@@ -46,22 +46,24 @@ def overview(rows: Sequence[AssetRow], now: datetime) -> str:
     Values whose computation is not known, since all that is recorded took them over, have no part in the costs.
     """
     states = [row.freshness(now) for row in rows]
-    materialized = len(rows) - states.count(Freshness.NEVER)
-    others = [
-        f"{states.count(state)} {state}"
-        for state in (Freshness.LATE, Freshness.UNKNOWN, Freshness.NEVER)
-        if state in states
-    ]
+    limited = len(rows) - states.count(Freshness.NEVER) - states.count(Freshness.MADE)
+    words = {
+        Freshness.LATE: "late",
+        Freshness.UNKNOWN: "unknown",
+        Freshness.NEVER: "never",
+        Freshness.MADE: "made by hand, without a limit",
+    }
+    others = [f"{states.count(state)} {word}" for state, word in words.items() if state in states]
     made = [row.computed for row in rows if row.computed is not None]
     costs = [cost for cost in made if not cost.reused]
-    setbacks = [f"{row.asset} {row.setback}" for row in rows if row.setback]
-    failed = [f"{row.asset}: {name}" for row in rows for name, passed in row.checks.items() if not passed]
+    setbacks = [f"{_named(row)} {row.setback}" for row in rows if row.setback not in {None, "skipped"}]
+    failed = [f"{_named(row)}: {name}" for row in rows for name, passed in row.checks.items() if not passed]
     checks = sum(len(row.checks) for row in rows)
     wall, cpu = sum(cost.wall_seconds for cost in costs), sum(cost.cpu_seconds for cost in costs)
     limit = f"limit {units.span(FRESH_FOR)}"
     unknown = [f"not known for {len(made) - len(costs)}"] if len(costs) < len(made) else []
     tiles = [
-        _tile("fresh", f"{states.count(Freshness.FRESH)} of {materialized}", " · ".join([limit, *others, *setbacks])),
+        _tile("fresh", f"{states.count(Freshness.FRESH)} of {limited}", " · ".join([limit, *others, *setbacks])),
         _tile("checks passed", f"{checks - len(failed)} of {checks}", ", ".join(failed) or "when last computed"),
         _tile(
             "computing it all took",
@@ -71,6 +73,10 @@ def overview(rows: Sequence[AssetRow], now: datetime) -> str:
         _tile("energy of that", *_energies(costs)),
     ]
     return f'<div class="au-tiles">{"".join(tiles)}</div>'
+
+
+def _named(row: AssetRow) -> str:
+    return row.asset if row.partition is None else f"{row.asset} of {row.partition}"
 
 
 def _energies(costs: Iterable[MaterializationCost]) -> tuple[str, str]:
@@ -185,6 +191,8 @@ def _freshness(row: AssetRow, now: datetime) -> str:
     if row.setback == "skipped":
         setback = _line("last run skipped: nothing to make")
     reused = _line("reused") if row.reuse else ""
+    if state is Freshness.MADE:
+        when += ", by hand"
     return f'<span class="au-state au-{state}">{state}</span>{_line(when)}{reused}{setback}'
 
 

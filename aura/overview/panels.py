@@ -25,6 +25,7 @@ BAR = 24
 SHADES = "▁▂▃▄▅▆▇█"
 COLOURS = {
     Freshness.FRESH: "green",
+    Freshness.MADE: "green",
     Freshness.LATE: "yellow",
     Freshness.NEVER: "bright_black",
     Freshness.UNKNOWN: "bright_black",

@@ -11,7 +11,7 @@ import pytest
 from app.charts import cost_chart, figures_of
 from aura.measure.history import MaterializationCost
 from aura.overview import markup, units
-from aura.overview.assets import FRESH_FOR, Freshness, asset_rows
+from aura.overview.assets import BY_HAND, FRESH_FOR, Freshness, asset_rows
 from aura.overview.costs import CostBook
 from aura.overview.stored import StoredValue
 from aura.tiers.records import Tier
@@ -127,11 +127,31 @@ def test_joules_of_different_sources_are_never_added_up():
     assert titles[-2:] == ["energy measured, J", "energy modelled, J"]
 
 
-def test_the_summary_adds_up_what_was_computed_and_not_what_was_taken_over():
-    def tiles(*runs):
-        text = re.sub(r"<[^>]+>", "|", markup.overview(asset_rows(book(*runs), [], ["notes"]), NOW))
-        return [part for part in text.split("|") if part]
+def tiles(*runs):
+    text = re.sub(r"<[^>]+>", "|", markup.overview(asset_rows(book(*runs), [], ["notes"]), NOW))
+    return [part for part in text.split("|") if part]
 
+
+def test_the_summary_names_what_failed_with_its_partition_and_what_had_nothing_to_make_not_at_all():
+    empty, drifting = run(1, "skipped", asset="audio_embeddings"), run(1, "failed", asset="embedding_drift")
+    shown = tiles(run(2), empty, drifting, run(1, "refused", asset="placement", partition=None))
+    assert shown[1:3] == ["1 of 1", "limit 1 d · 3 never · embedding_drift of notes failed · placement refused"]
+    assert shown[5] == "embeddings of notes: collapse"
+    (row,) = (row for row in asset_rows(book(empty), [], ["notes"]))
+    assert "nothing to make" in markup.asset_table([row], NOW, "", markup.Known(costs=True, store=True))
+
+
+@pytest.mark.parametrize("group", sorted(BY_HAND))
+def test_what_is_made_by_hand_only_is_never_late(group):
+    made = run(900, asset="report", partition=None, group=group)
+    (row,) = asset_rows(book(made), [], [])
+    assert row.freshness(NOW) is Freshness.MADE
+    assert tiles(made, run(50))[1:3] == ["0 of 1", "limit 1 d · 1 late · 1 made by hand, without a limit"]
+    (failed,) = asset_rows(book(replace(made, succeeded=False, tags={"outcome": "failed"})), [], [])
+    assert failed.freshness(NOW) is Freshness.NEVER
+
+
+def test_the_summary_adds_up_what_was_computed_and_not_what_was_taken_over():
     reused = run(1, "reused", asset="b", wall_seconds=900.0, cpu_seconds=900.0, joules=900.0)
     both = tiles(run(2), run(1, "reused", wall_seconds=900.0), reused)
     assert both[6:9] == ["computing it all took", "60.0 s", "30.0 s of CPU time, not known for 1"]
