@@ -24,7 +24,7 @@ from aura.corpus.errors import CorpusError
 from aura.corpus.registry import SourceRegistry
 from aura.overview import markup
 from aura.overview.assets import AssetRow, asset_rows
-from aura.overview.costs import CostBook
+from aura.overview.costs import RUNS_PER_ASSET, CostBook
 from aura.overview.dagster_api import materialize
 from aura.overview.event_log import ALERTS, DRIFT, TailRecord
 from aura.overview.readings import Reading
@@ -192,5 +192,9 @@ def draw_costs(frame: Frame) -> None:
     runs = series[asset]
     figures = {figure.title: figure for figure in figures_of(runs)}
     title = right.selectbox("Figure", list(figures), key="figure")
-    st.html(markup.note(f"{as_of(costs)} Each point is a materialization of {asset}."))
+    begin = costs.value.begins_at(asset)
+    left_out = ""
+    if begin is not None and (since is None or begin > since):
+        left_out = f" Only the latest {RUNS_PER_ASSET} runs are read, since {clock(begin)}."
+    st.html(markup.note(f"{as_of(costs)} Each point is a materialization of {asset}.{left_out}"))
     st.vega_lite_chart(cost_chart(runs, figures[title]))

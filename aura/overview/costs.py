@@ -93,6 +93,14 @@ class CostBook:
         kept = {asset: tuple(sorted(series[asset].values(), key=_moment)[-RUNS_PER_ASSET:]) for asset in sorted(series)}
         return CostBook(kept, standings)
 
+    def begins_at(self, asset: str) -> datetime | None:
+        """Since when a series has every run, in UTC: the first start of one that is full; earlier runs may be missing.
+
+        None where nothing is left out.
+        """
+        runs = self.series.get(asset, ())
+        return runs[0].started_at if len(runs) >= RUNS_PER_ASSET else None
+
     @property
     def runs(self) -> Iterable[MaterializationCost]:
         """Those of the series."""

@@ -200,3 +200,11 @@ def test_a_standing_is_what_a_look_through_all_runs_finds(runs):
         assert standing.computed == next((run for run in reversed(good) if not run.reused), None)
         assert standing.changed == next((run for run in reversed(good) if run.figures["added"]), None)
         assert ended_at(standing.last) == standing.last.started_at + timedelta(seconds=1)
+
+
+def test_a_series_that_is_full_says_since_when_it_has_every_run(monkeypatch):
+    monkeypatch.setattr(costs, "RUNS_PER_ASSET", FEW)
+    runs = [replace(RUN, mlflow_run_id=str(n), started_at=NOW + timedelta(hours=n)) for n in range(FEW + 1)]
+    assert CostBook.of(runs).begins_at("a") == runs[1].started_at
+    assert CostBook.of(runs[: FEW - 1]).begins_at("a") is None
+    assert CostBook.of(runs).begins_at("b") is None
