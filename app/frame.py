@@ -47,6 +47,9 @@ PATIENCE_SECONDS = 0.6
 OWNER_SECONDS = 5.0
 """How long the store's owner may take before it counts as absent."""
 
+SEARCH_SECONDS = 60.0
+"""How long a visitor waits for an answer; the owner of the store has its own time-out."""
+
 ANSWER_SECONDS = 60.0
 """How long an answer to a question is shown before it is searched for again."""
 
@@ -54,10 +57,16 @@ QUESTIONS = 8
 """Questions whose answers stay in memory, with their previews."""
 
 KEPT = 24
-"""Topics and values of which the latest reading stays in memory."""
+"""Topics of which the latest records stay in memory."""
+
+SHOWN = 8
+"""Values that stay in memory beyond the budget of those that are kept to be looked at."""
 
 ASKING = "asking"
 """Whether a question has been put to the visitor since the page was drawn as a whole."""
+
+WAITING = "waiting"
+"""Whether the page was drawn without a source that had not answered."""
 
 SEE_ABOVE = "Not known: see above."
 """Where an earlier part of the page has said why."""
@@ -184,8 +193,8 @@ class Frame:
         return self.readers.tails.latest((topic, count), max_age_seconds=every / 2, patience_seconds=PATIENCE_SECONDS)
 
     def found(self, question: Question) -> Reading[Found]:
-        """The answer to a question, as it was found within the last minute."""
-        return self.readers.found.latest(question, max_age_seconds=ANSWER_SECONDS, patience_seconds=PATIENCE_SECONDS)
+        """The answer to a question, as it was found within the last minute; the first question loads the model."""
+        return self.readers.found.latest(question, max_age_seconds=ANSWER_SECONDS, patience_seconds=SEARCH_SECONDS)
 
     def shown(self, name: str, partition: str | None, kind: type[Value]) -> Shown[Value] | None:
         """A published value with its pictures; None, and a panel with the reason, where it cannot be had."""
@@ -237,7 +246,7 @@ def open_readers(settings: Settings) -> Readers:
         found=KeyedReader(
             lambda question: question.answer(Catalog(store.joined()), settings), SEARCH_ERRORS, QUESTIONS
         ),
-        shown=KeyedReader(lambda of: shown.get(*of), (StoreError, CatalogError), KEPT),
+        shown=KeyedReader(lambda of: shown.get(*of), (StoreError, CatalogError), SHOWN),
         tiers=Reader(store.tiers, (StoreError,)),
         values=Reader(store.values, (StoreError, CatalogError)),
         costs=Reader(costs.book, COST_ERRORS),
@@ -252,7 +261,7 @@ def open_readers(settings: Settings) -> Readers:
 
 def draw_head(settings: Settings, subtitle: str) -> Frame:
     """Title, links and switches, the same on every page."""
-    st.session_state[ASKING] = False
+    st.session_state[ASKING] = st.session_state[WAITING] = False
     st.html(markup.title(subtitle) + markup.note(f"home {settings.home}"))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         live = st.toggle("Live", value=True, key="live", help="Off: the figures stay as they are until it is on again.")
@@ -278,7 +287,15 @@ def draw_absence(reading: Reading[object], title: str, address: str) -> None:
 
 
 def look_again() -> None:
-    """Draw the page again in a moment, also where it is not live; not under a question, which that would take away."""
+    """Have the page drawn again in a moment, also where it is not live: something is still being read."""
+    st.session_state[WAITING] = True
+
+
+def draw_again_if_waiting() -> None:
+    """What ends a page: draws it again in a moment if a source has not answered yet.
+
+    Not under a question, which that would take away.
+    """
     drawn_at = time.monotonic()
 
     @st.fragment(run_every=LOOK_AGAIN_SECONDS)
@@ -286,7 +303,8 @@ def look_again() -> None:
         if time.monotonic() - drawn_at > LOOK_AGAIN_SECONDS / 2 and not st.session_state[ASKING]:
             st.rerun()
 
-    wait()
+    if st.session_state[WAITING]:
+        wait()
 
 
 def as_of(reading: Reading[object]) -> str:
@@ -322,7 +340,7 @@ def draw_pictures(shown: Shown[object] | None) -> None:
         pictures = shown.pictures()
     except CatalogError as error:
         st.html(markup.remedy(f"{shown.published.name} cannot be drawn", str(error)))
-        return
+        pictures = shown.drawn
     with st.container(horizontal=True, gap="small"):
         for caption, png in pictures:
             st.image(png, caption=caption, width="content", alt=caption)

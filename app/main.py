@@ -11,7 +11,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.frame import Frame, draw_head
+from app.frame import Frame, draw_again_if_waiting, draw_head
 from app.views import events, experts, overview, search, system, tiers, topology
 from aura.overview import markup
 from aura.settings import SettingsError, load_settings
@@ -45,6 +45,7 @@ def main() -> None:
     chosen = st.navigation(pages, position="top")
     frames.append(draw_head(settings, next(view.SUBTITLE for view in VIEWS if chosen.title == view.TITLE)))
     chosen.run()
+    draw_again_if_waiting()
 
 
 if __name__ == "__main__":

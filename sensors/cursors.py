@@ -39,7 +39,7 @@ def read_on(
         known = Scan()
     scan, poison = look(log, topic, known, subject_of)
     if poison:
-        # The id of a letter follows from the record's place, so that a look that is repeated buries it once.
+        # The id of a letter follows from the record's place, so that a look that is repeated buries nothing new.
         log.publish(log.registry.get(topic).dead.name, [dead_letter(each, group) for each in poison])
     return scan, len(poison)
 

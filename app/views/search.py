@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.frame import PICTURES_EVERY_SECONDS, Frame, Question, draw_absence, draw_pictures, look_again
+from app.frame import PICTURES_EVERY_SECONDS, Frame, Question, draw_absence, draw_pictures
 from app.pick import picked_partition
 from aura.corpus.manifest import CorpusManifest
 from aura.overview import markup
@@ -51,16 +51,13 @@ def draw_search(frame: Frame) -> None:
     if given is not None and text.strip():
         st.html(markup.note(f"Searched for is {given.name}; remove it to search for the sentence."))
     within = next((name for name in WITHIN if name == place), None)
-    answer = frame.found(Question(query, within, None if source == EVERYWHERE else source, count))
+    with st.spinner("Searching; the first question loads the model ..."):
+        answer = frame.found(Question(query, within, None if source == EVERYWHERE else source, count))
     if answer.value is not None:
         draw_found(answer.value)
-    elif answer.error is not None:
-        st.html(markup.remedy("There is no answer", answer.error))
     else:
-        st.html(
-            markup.note(f"Searching, for {answer.waited_seconds:.0f} s so far; the first question loads the model.")
-        )
-        look_again()
+        late = f"No answer for {answer.waited_seconds:.0f} s. Ask again; `aura status` says which services answer."
+        st.html(markup.remedy("There is no answer", answer.error or late))
 
 
 def _sentence(text: str) -> Query | None:
