@@ -111,7 +111,7 @@ def draw_materialize(frame: Frame) -> None:
                 st.html(markup.note(f"Asking {frame.dagster} which assets there are."))
                 look_again()
             else:
-                st.html(markup.remedy("Dagster cannot be asked", assets.error or "", alarm=False))
+                st.html(markup.note(assets.error or "Dagster gave no answer."))
                 st.button("Ask again")
             return
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):

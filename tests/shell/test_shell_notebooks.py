@@ -17,7 +17,7 @@ def test_a_notebook_is_published_with_its_outputs_and_can_be_opened(graph):
     assert outcome.success
     rendered = graph.load("costs_notebook", None)
     assert isinstance(rendered, RenderedNotebook)
-    assert b"corpus_manifest" in rendered.page
+    assert b"1 runs of 1 assets" in rendered.page
     shown = str(outcome.materialized["costs_notebook"]["rendered"])
     assert shown == rendered.markdown()
     assert shown.startswith("# What did it cost?")
