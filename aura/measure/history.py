@@ -115,14 +115,6 @@ class CostHistory:
         condition = "" if moment is None else f" AND attributes.end_time >= {int(moment.timestamp() * 1000)}"
         return self._read(condition)
 
-    def assets(self) -> list[str]:
-        """Every asset that has a run, sorted; found by a look through the whole history.
-
-        Raises:
-            CostHistoryError: If the store cannot be read.
-        """
-        return sorted({cost.asset for cost in self.ended_since()})
-
     def series(self, asset: str, *, max_runs: int = 5000) -> list[MaterializationCost]:
         """The materializations of one asset, all partitions.
 

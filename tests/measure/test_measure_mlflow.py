@@ -271,8 +271,8 @@ def test_every_asset_with_a_run_is_named_however_many_runs_others_have(tmp_path)
     many = [f"asset {number}" for number in range(70)]
     for subject in ("old's", "busy", "busy", "busy", *many):
         assert recorder.record(Record(subject, None, "run", "group", None, cost))
-    assert CostHistory(address).assets() == sorted([*many, "busy", "old's"])
-    assert CostHistory(f"sqlite:///{tmp_path}/absent/mlflow.db").assets() == []
+    assert {cost.asset for cost in CostHistory(address).ended_since()} == {*many, "busy", "old's"}
+    assert list(CostHistory(f"sqlite:///{tmp_path}/absent/mlflow.db").ended_since()) == []
 
 
 RECORD_FIVE = """
