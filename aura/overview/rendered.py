@@ -18,6 +18,10 @@ from aura.tiers.values import Part
 
 NOTEBOOK, PAGE = "notebook", "page"
 CELL_SECONDS = 600
+KERNEL_SECONDS = 180
+"""For the kernel to answer: it imports for seconds, and for many on a machine that computes something else."""
+KERNEL = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONWARNINGS": "ignore:IProgress not found"}
+"""What a kernel's environment says whatever this process' own does: with another backend a notebook has no pictures."""
 SHOWN = ["image/png", "text/markdown", "text/plain"]
 """Forms of an output that Markdown takes, the best first."""
 
@@ -87,20 +91,26 @@ def render(path: Path, environment: Mapping[str, str], directory: Path) -> Rende
         directory: Where the kernel works.
 
     Raises:
-        NotebookError: The libraries are missing, a cell raised, or one took longer than `CELL_SECONDS`.
+        NotebookError: The libraries are missing, the kernel did not start or died, a cell raised, or one took longer
+            than `CELL_SECONDS`.
     """
     try:
         import nbformat
         from nbclient import NotebookClient
-        from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+        from nbclient.exceptions import CellExecutionError, CellTimeoutError
         from nbconvert import HTMLExporter
     except ModuleNotFoundError as error:
         raise NotebookError(f"{error.name} is missing: {REMEDY}") from error
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    client = NotebookClient(notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(directory)}})
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_SECONDS,
+        startup_timeout=KERNEL_SECONDS,
+        resources={"metadata": {"path": str(directory)}},
+    )
     try:
-        client.execute(env={**environment, "PYTHONWARNINGS": "ignore:IProgress not found"})
-    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        client.execute(env={**environment, **KERNEL})
+    except (CellExecutionError, CellTimeoutError, RuntimeError) as error:
         raise NotebookError(f"{path.name}: {error}") from error
     exporter = HTMLExporter(template_name="classic", exclude_input_prompt=True, exclude_output_prompt=True)  # type: ignore[no-untyped-call]
     page, _ = exporter.from_notebook_node(notebook)

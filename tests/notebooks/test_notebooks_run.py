@@ -52,8 +52,7 @@ def environment(tmp_path_factory):
     """The environment of a home that the demo has materialized from files, as a user's directory would be."""
     folder = tmp_path_factory.mktemp("tour")
     texts = write_docstrings(folder / "texts")
-    # Streamlit, in another test of this process, sets matplotlib's backend for its children too.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AURA_", "MPLBACKEND"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AURA_")}
     environment |= {**SMALL, "AURA_HOME": str(folder / "home")}
     command = [sys.executable, "-m", "aura_assets.demo", "--source", str(texts)]
     run = subprocess.run(

@@ -31,7 +31,6 @@ MEASURED = Energy("measured", 3.5, {"cpu": 3.5}, "a counter", None)
 def told(tmp_path, monkeypatch):
     """Records one run an entry; gives what the notebook says of them: plain text and the number of pictures."""
     monkeypatch.setenv("AURA_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MPLBACKEND", raising=False)
 
     def tell(*entries):
         recorder = MlflowRecorder(load_settings().tracking_uri)

@@ -11,7 +11,8 @@ from aura_assets.notebooks import kernel_environment
 
 
 @pytest.mark.slow
-def test_a_notebook_is_published_with_its_outputs_and_can_be_opened(graph):
+def test_a_notebook_is_published_with_its_outputs_and_can_be_opened(graph, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "agg")
     graph.run_selection(["corpus_manifest"])
     outcome = graph.run_selection(["costs_notebook"], None)
     assert outcome.success

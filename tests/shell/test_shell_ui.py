@@ -22,7 +22,7 @@ from aura.corpus.registry import SourceRegistry
 from aura.tiers.catalog import Catalog
 from aura.tiers.opening import open_configured_store
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ARTEFACTS = PROJECT / "test-artifacts"
 CHROMIUM_ARGUMENTS = [
@@ -35,7 +35,7 @@ CHROMIUM_ARGUMENTS = [
     "--disable-sync",
 ]
 STARTUP_SECONDS = 180
-RUN_SECONDS = 400
+RUN_SECONDS = 600
 
 
 def free_port() -> int:
@@ -52,7 +52,7 @@ def ask(address: str, query: str) -> dict:
         return json.load(answer)["data"]
 
 
-def wait_for(what, condition, seconds):
+def wait_for(what, condition, seconds, told=None):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -61,7 +61,7 @@ def wait_for(what, condition, seconds):
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             pass
         time.sleep(1)
-    raise AssertionError(f"{what}: not within {seconds} s")
+    raise AssertionError(f"{what}: not within {seconds} s; {told() if told else ''}")
 
 
 @pytest.fixture
@@ -124,7 +124,18 @@ def states(address: str, job: str) -> list[str]:
 
 
 def made(address: str, asset: str) -> bool:
-    return any(run["status"] == "SUCCESS" for run in runs(address) if run["assetSelection"] == [{"path": [asset]}])
+    """Whether a run of this asset alone has ended well; one that has failed ends the waiting."""
+    own = [run for run in runs(address) if run["assetSelection"] == [{"path": [asset]}]]
+    assert not [run for run in own if run["status"] == "FAILURE"], failures(address)
+    return any(run["status"] == "SUCCESS" for run in own)
+
+
+def failures(address: str) -> str:
+    """What the steps that failed have said."""
+    query = """{runsOrError(limit:50, filter:{statuses:[FAILURE]}){... on Runs{results{eventConnection(limit:2000){
+        events{... on ExecutionStepFailureEvent{stepKey error{message errorChain{error{message}}}}}}}}}}"""
+    told = ask(address, query)["runsOrError"]["results"]
+    return json.dumps([event for run in told for event in run["eventConnection"]["events"] if event], indent=1)
 
 
 def launch(page, job):
@@ -189,7 +200,7 @@ def test_every_asset_materializes_from_the_page_and_shows_its_plots(graph, stack
     page.get_by_role("button", name="Materialize ...").click()
     page.get_by_role("button", name="Yes, do it").click()
     page.get_by_text(re.compile("Run .* is queued")).wait_for(timeout=60_000)
-    wait_for("the notebook has run", lambda: made(address, "costs_notebook"), RUN_SECONDS)
+    wait_for("the notebook has run", lambda: made(address, "costs_notebook"), RUN_SECONDS, lambda: runs(address))
     page.goto(f"{address}/assets/costs_notebook?view=overview")
     page.get_by_text("[Show Markdown]").first.click()
     page.get_by_role("heading", name="What did it cost?").wait_for(timeout=30_000)
