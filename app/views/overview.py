@@ -22,7 +22,7 @@ from app.frame import (
 )
 from aura.corpus.errors import CorpusError
 from aura.corpus.registry import SourceRegistry
-from aura.overview import markup
+from aura.overview import asset_markup, markup
 from aura.overview.assets import AssetRow, asset_rows
 from aura.overview.costs import RUNS_PER_ASSET, CostBook
 from aura.overview.dagster_api import materialize
@@ -61,7 +61,7 @@ def draw_assets(frame: Frame) -> None:
     costs, values = frame.costs(), frame.values()
     rows = asset_rows(costs.value or CostBook({}), values.value or (), source_names(settings) if costs.value else [])
     if rows and costs.value is not None:
-        st.html(markup.overview(rows, datetime.now(UTC)))
+        st.html(asset_markup.overview(rows, datetime.now(UTC)))
     st.header("Assets", anchor=False)
     if rows:
         st.html(markup.note(" ".join(_ages(costs, values))))
@@ -70,7 +70,7 @@ def draw_assets(frame: Frame) -> None:
     if not rows and costs.value is not None:
         nothing = "`make demo` computes the built-in sources, `make demo SOURCE=dir` a directory of your own."
         st.html(markup.remedy("Nothing is materialized yet", nothing, alarm=False))
-    known = markup.Known(costs=costs.value is not None, store=values.value is not None)
+    known = asset_markup.Known(costs=costs.value is not None, store=values.value is not None)
     for partition, group in groupby(rows, key=lambda row: row.partition):
         draw_partition(frame, partition, list(group), known)
 
@@ -91,12 +91,12 @@ def source_names(settings: Settings) -> list[str]:
         return []
 
 
-def draw_partition(frame: Frame, partition: str | None, rows: list[AssetRow], known: markup.Known) -> None:
+def draw_partition(frame: Frame, partition: str | None, rows: list[AssetRow], known: asset_markup.Known) -> None:
     """The assets of one partition; those that were never tried there are only named."""
     st.html(markup.heading(partition))
     tried = [row for row in rows if row.stored or row.succeeded_at or row.setback]
     if tried:
-        st.html(markup.asset_table(tried, datetime.now(UTC), frame.dagster, known))
+        st.html(asset_markup.asset_table(tried, datetime.now(UTC), frame.dagster, known))
     never = [row.asset for row in rows if row not in tried]
     if never:
         st.html(markup.note(f"Never materialized here: {', '.join(never)}."))
@@ -143,7 +143,7 @@ def draw_runs(frame: Frame) -> None:
         st.html(markup.note("No run within the time window."))
         return
     latest = sorted(runs, key=lambda run: run.started_at, reverse=True)[:RUNS]
-    st.html(markup.run_table(latest, datetime.now(UTC), frame.dagster))
+    st.html(asset_markup.run_table(latest, datetime.now(UTC), frame.dagster))
 
 
 def draw_alerts(frame: Frame) -> None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from html import escape
 from itertools import groupby
 
-from aura.overview import markup
+from aura.overview import asset_markup, markup
 from aura.overview.assets import AssetRow, asset_rows
 from aura.overview.cost_plots import plot_latest, plot_over_time
 from aura.overview.costs import CostBook
@@ -45,7 +45,7 @@ def _page(state: State) -> Iterator[str]:
     if unread := state.unread():
         yield markup.remedy("Something could not be read", f"The reasons are under {', '.join(unread)}.")
     if rows and state.book is not None:
-        yield markup.overview(rows, state.taken_at)
+        yield asset_markup.overview(rows, state.taken_at)
     for section, content in _SECTIONS.items():
         yield f'<h2 id="{_anchor(section)}">{section}</h2>'
         missing = [absence for absence in state.absences if absence.section is section]
@@ -58,7 +58,7 @@ def _anchor(section: Section) -> str:
 
 
 def _assets(state: State, rows: Sequence[AssetRow]) -> Iterator[str]:
-    known = markup.Known(costs=state.book is not None, store=state.kept is not None)
+    known = asset_markup.Known(costs=state.book is not None, store=state.kept is not None)
     if not rows and known.costs:
         yield markup.remedy("Nothing is materialized yet", "`make demo` computes the built-in sources.", alarm=False)
     for partition, group in groupby(rows, key=lambda row: row.partition):
@@ -67,7 +67,7 @@ def _assets(state: State, rows: Sequence[AssetRow]) -> Iterator[str]:
         never = [row.asset for row in there if row not in tried]
         yield markup.heading(partition)
         if tried:
-            yield markup.asset_table(tried, state.taken_at, None, known)
+            yield asset_markup.asset_table(tried, state.taken_at, None, known)
         if never and known.costs:
             yield markup.note(f"Never materialized here: {', '.join(never)}.")
 
@@ -100,7 +100,7 @@ def _costs(state: State, rows: Sequence[AssetRow]) -> Iterator[str]:
     yield _pictures([(title, png) for title, png in pictures if png is not None])
     runs = sorted(state.book.runs, key=lambda run: run.started_at, reverse=True)[:LATEST_RUNS]
     if runs:
-        yield "<h3>Latest runs</h3>" + markup.run_table(runs, state.taken_at, None)
+        yield "<h3>Latest runs</h3>" + asset_markup.run_table(runs, state.taken_at, None)
     else:
         yield markup.note("No materialization has been recorded yet.")
 

@@ -10,7 +10,7 @@ import pytest
 
 from app.charts import cost_chart, figures_of
 from aura.measure.history import MaterializationCost
-from aura.overview import markup, units
+from aura.overview import asset_markup, markup, units
 from aura.overview.assets import BY_HAND, FRESH_FOR, Freshness, asset_rows
 from aura.overview.costs import CostBook
 from aura.overview.stored import StoredValue
@@ -109,7 +109,7 @@ def test_a_published_value_has_a_row_without_any_cost():
     stored = StoredValue("embeddings", "notes", 5, {Tier.L1: 1024, Tier.L3: 512}, NOW - timedelta(hours=3))
     (row,) = asset_rows(CostBook({}), [stored], [])
     assert (row.rows, row.stored.bytes, row.freshness(NOW)) == (5, 1536, Freshness.UNKNOWN)
-    table = markup.asset_table([row], NOW, "http://dagster", markup.Known(costs=False, store=True))
+    table = asset_markup.asset_table([row], NOW, "http://dagster", asset_markup.Known(costs=False, store=True))
     assert "published 3 h ago" in table
     assert "2026-11-20 09:00 UTC" in markup.value_tiers([stored])
 
@@ -117,7 +117,7 @@ def test_a_published_value_has_a_row_without_any_cost():
 def test_joules_of_different_sources_are_never_added_up():
     modelled = run(1, asset="b", energy_source="modelled", joules=100.0)
     absent = run(1, asset="c", energy_source="unavailable", joules=None)
-    summary = markup.overview(asset_rows(book(run(1), modelled, absent), [], ["notes"]), NOW)
+    summary = asset_markup.overview(asset_rows(book(run(1), modelled, absent), [], ["notes"]), NOW)
     assert "5.00 J" in summary
     assert "measured, 100 J modelled, unavailable for 1" in summary
     assert "105" not in summary
@@ -128,7 +128,7 @@ def test_joules_of_different_sources_are_never_added_up():
 
 
 def tiles(*runs):
-    text = re.sub(r"<[^>]+>", "|", markup.overview(asset_rows(book(*runs), [], ["notes"]), NOW))
+    text = re.sub(r"<[^>]+>", "|", asset_markup.overview(asset_rows(book(*runs), [], ["notes"]), NOW))
     return [part for part in text.split("|") if part]
 
 
@@ -138,7 +138,7 @@ def test_the_summary_names_what_failed_with_its_partition_and_what_had_nothing_t
     assert shown[1:3] == ["1 of 1", "limit 1 d · 3 never · embedding_drift of notes failed · placement refused"]
     assert shown[5] == "embeddings of notes: collapse"
     (row,) = (row for row in asset_rows(book(empty), [], ["notes"]))
-    assert "nothing to make" in markup.asset_table([row], NOW, "", markup.Known(costs=True, store=True))
+    assert "nothing to make" in asset_markup.asset_table([row], NOW, "", asset_markup.Known(costs=True, store=True))
 
 
 @pytest.mark.parametrize("group", sorted(BY_HAND))
@@ -162,7 +162,7 @@ def test_the_summary_adds_up_what_was_computed_and_not_what_was_taken_over():
 
 def test_names_from_outside_are_escaped():
     row = the_row(run(1, group="<script>"))
-    table = markup.asset_table([row], NOW, "http://dagster", markup.Known(costs=True, store=True))
+    table = asset_markup.asset_table([row], NOW, "http://dagster", asset_markup.Known(costs=True, store=True))
     assert "<script>" not in table
     assert "<script>" not in markup.heading("<script>")
     assert "<script>" not in markup.remedy("<script>", "`<script>`")
