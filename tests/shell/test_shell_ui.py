@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -36,6 +37,7 @@ CHROMIUM_ARGUMENTS = [
 ]
 STARTUP_SECONDS = 180
 RUN_SECONDS = 600
+GROUPS = ("corpus", "embeddings", "topology", "drift", "experts", "joint", "search", "tiers", "notebooks")
 
 
 def free_port() -> int:
@@ -146,53 +148,73 @@ def launch(page, job):
     page.get_by_text("Materialize all").click()
 
 
-def test_every_asset_materializes_from_the_page_and_shows_its_plots(graph, stack, page):
-    address = stack["dagster"]
-    partitions = "{assetNodes{assetKey{path} partitionKeys}}"
+def follow(page, address):
+    """Open the first link that leads to an address; gives the page that it opens."""
+    link = page.locator(f"a[href^='{address}']").first
+    link.wait_for(timeout=30_000)
+    with page.context.expect_page() as opened:
+        link.click()
+    return opened.value
+
+
+def nothing_to_mend(page, address):
+    """The deployment page: everything is loaded, every daemon runs, nothing warns."""
+    page.goto(f"{address}/locations")
+    page.get_by_text("Loaded", exact=True).first.wait_for(timeout=60_000)
+    page.screenshot(path=ARTEFACTS / "dagster-deployment.png")
+    assert page.get_by_text(re.compile("fail|error|warning", re.IGNORECASE)).all_inner_texts() == []
+    query = "{instance{daemonHealth{allDaemonStatuses{daemonType required healthy}}}}"
     wait_for(
-        "the sensor turns the source into a partition",
-        lambda: any(SOURCE in node["partitionKeys"] for node in ask(address, partitions)["assetNodes"]),
+        "every daemon runs",
+        lambda: all(
+            daemon["healthy"] or not daemon["required"]
+            for daemon in ask(address, query)["instance"]["daemonHealth"]["allDaemonStatuses"]
+        ),
         120,
     )
-    ARTEFACTS.mkdir(exist_ok=True)
-    launch(page, f"{address}/locations/aura/jobs/corpus")
-    page.get_by_role("button", name="All", exact=True).click()
-    page.screenshot(path=ARTEFACTS / "dagster-launch.png")
-    page.get_by_role("button", name=re.compile("^Launch (backfill|1 run)")).click()
-    # The tiers' job asks whether it should run without what the corpus' job has not made yet.
-    wait_for("the job corpus has ended well", lambda: states(address, "corpus") == ["SUCCESS"], RUN_SECONDS)
-    launch(page, f"{address}/locations/aura/jobs/tiers")
-    wait_for("the job tiers is launched", lambda: states(address, "tiers"), 60)
 
-    def all_published():
-        assert not [run for run in runs(address) if run["status"] == "FAILURE"]
-        with open_configured_store(graph.settings) as store:
-            return {"expert_routing_table", "embedding_diagrams", "tier_placement"} <= {
-                published.name for published in Catalog(store).published()
-            }
 
-    wait_for("everything is published", all_published, RUN_SECONDS)
-    wait_for(
-        "every run has ended well",
-        lambda: all(run["status"] == "SUCCESS" for run in runs(address)),
-        RUN_SECONDS,
-    )
-
+def shows_the_lineage(page, address):
+    """The groups, none drawn over another, and the assets of one of them."""
     page.goto(f"{address}/asset-groups")
     group = page.locator("svg").get_by_text("tiers", exact=True).first
     group.wait_for(timeout=60_000)
     page.screenshot(path=ARTEFACTS / "dagster-groups.png")
+    boxes = [page.locator("svg").get_by_text(name, exact=True).first.bounding_box() for name in GROUPS]
+    assert all(
+        one["x"] + one["width"] <= other["x"]
+        or other["x"] + other["width"] <= one["x"]
+        or one["y"] + one["height"] <= other["y"]
+        or other["y"] + other["height"] <= one["y"]
+        for one, other in itertools.combinations(boxes, 2)
+    )
     group.dblclick()
     page.get_by_text("tier_placement").first.wait_for(timeout=30_000)
     page.screenshot(path=ARTEFACTS / "dagster-lineage.png")
 
-    page.goto(f"{address}/assets/embedding_diagrams?view=overview")
+
+def shows_a_value(page, stack):
+    """Its plot, the page of the dashboard that has more of it, and the MLflow run that made it."""
+    page.goto(f"{stack['dagster']}/assets/embedding_diagrams?view=overview")
     page.get_by_text("[Show Markdown]").first.click()
+    is_drawn(page)
+    page.screenshot(path=ARTEFACTS / "dagster-plot.png")
+    page.get_by_role("button", name="Close").click()
+    shown = follow(page, f"{stack['dashboard']}/topology")
+    shown.get_by_role("heading", name="Topology").first.wait_for(timeout=60_000)
+    run = follow(page, f"{stack['mlflow']}/#/runs/")
+    run.get_by_text(f"embedding_diagrams {SOURCE}").first.wait_for(timeout=60_000)
+    run.screenshot(path=ARTEFACTS / "dagster-mlflow-run.png")
+
+
+def is_drawn(page):
     plot = page.locator("img[src^='data:image/png']").first
     plot.wait_for(timeout=30_000)
     assert plot.evaluate("image => image.naturalWidth") > 100
-    page.screenshot(path=ARTEFACTS / "dagster-plot.png")
 
+
+def makes_a_notebook_from_the_dashboard(page, stack):
+    address = stack["dagster"]
     page.goto(stack["dashboard"])
     page.get_by_text("Materialize an asset").click(timeout=60_000)
     page.get_by_role("combobox", name="Asset").last.fill("costs_notebook")
@@ -204,10 +226,47 @@ def test_every_asset_materializes_from_the_page_and_shows_its_plots(graph, stack
     page.goto(f"{address}/assets/costs_notebook?view=overview")
     page.get_by_text("[Show Markdown]").first.click()
     page.get_by_role("heading", name="What did it cost?").wait_for(timeout=30_000)
-    drawn = page.locator("img[src^='data:image/png']").first
-    drawn.wait_for(timeout=30_000)
-    assert drawn.evaluate("image => image.naturalWidth") > 100
+    is_drawn(page)
     page.screenshot(path=ARTEFACTS / "dagster-notebook.png")
+
+
+def test_every_asset_materializes_from_the_page_and_shows_its_plots(graph, stack, page):
+    address = stack["dagster"]
+    partitions = "{assetNodes{assetKey{path} partitionKeys}}"
+    wait_for(
+        "the sensor turns the source into a partition",
+        lambda: any(SOURCE in node["partitionKeys"] for node in ask(address, partitions)["assetNodes"]),
+        120,
+    )
+    ARTEFACTS.mkdir(exist_ok=True)
+    nothing_to_mend(page, address)
+    launch(page, f"{address}/locations/aura/jobs/corpus")
+    page.get_by_role("button", name="All", exact=True).click()
+    page.screenshot(path=ARTEFACTS / "dagster-launch.png")
+    page.get_by_role("button", name=re.compile("^Launch (backfill|1 run)")).click()
+    # The tiers' job asks whether it should run without what the corpus' job has not made yet.
+    wait_for("the job corpus has ended well", lambda: states(address, "corpus") == ["SUCCESS"], RUN_SECONDS)
+    launch(page, f"{address}/locations/aura/jobs/tiers")
+    wait_for("the job tiers is launched", lambda: states(address, "tiers"), 60)
+
+    def all_published():
+        assert not [run for run in runs(address) if run["status"] == "FAILURE"], failures(address)
+        with open_configured_store(graph.settings) as store:
+            return {"expert_routing_table", "embedding_diagrams", "tier_placement"} <= {
+                published.name for published in Catalog(store).published()
+            }
+
+    wait_for("everything is published", all_published, RUN_SECONDS)
+    wait_for(
+        "every run has ended well",
+        lambda: all(run["status"] == "SUCCESS" for run in runs(address)),
+        RUN_SECONDS,
+        lambda: runs(address),
+    )
+
+    shows_the_lineage(page, address)
+    shows_a_value(page, stack)
+    makes_a_notebook_from_the_dashboard(page, stack)
 
     page.goto(stack["mlflow"])
     page.get_by_text("aura").first.wait_for(timeout=60_000)
