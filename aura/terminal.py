@@ -1,4 +1,4 @@
-"""What all commands share: JSON, the sign that something is under way, completion of names, help.
+"""What all commands share: JSON, how far something has come, completion of names, help.
 
 Belongs here: what looks the same in every command. Does not: what a command says (the `cli` of each package).
 """
@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 
@@ -33,23 +33,44 @@ def print_json_lines(rows: Iterable[dict[str, Any]]) -> None:
         print_json(row)
 
 
+class Tell(Protocol):
+    """Says what is under way by now, and how much of it is done: a part from 0 to 1, None where nobody knows."""
+
+    def __call__(self, said: str, part: float | None = None) -> None:
+        """Say it."""
+        ...
+
+
 @contextmanager
-def working(text: str) -> Iterator[Callable[[str], None]]:
-    """Show on stderr what is under way and for how long; nothing where stderr is no terminal, and nothing stays.
+def working(text: str) -> Iterator[Tell]:
+    """Show on stderr what is under way, how far it has come and for how long; nothing of it stays.
+
+    Where stderr is no terminal nothing is shown.
 
     Yields:
         A function that says what is under way by now.
     """
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True, quiet=not sys.stderr.isatty())
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[percent]}"),
+        TimeElapsedColumn(),
+    )
     # What is printed meanwhile is for stdout, wherever that leads.
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
-        task = progress.add_task(escape(text), total=None)
-        yield lambda said: progress.update(task, description=escape(said))
+        task = progress.add_task(escape(text), total=None, percent="")
+
+        def tell(said: str, part: float | None = None) -> None:
+            known = {"total": None, "percent": ""} if part is None else {"total": 1.0, "percent": f"{part:.0%}"}
+            progress.update(task, description=escape(said), completed=part or 0.0, **known)
+
+        yield tell
 
 
 def completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:

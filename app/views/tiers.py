@@ -84,7 +84,7 @@ def _replay(frame: Frame, given: UploadedFile | None, layout: Format | None) -> 
         trace = own_trace(frame.readers.store.joined())
     else:
         trace = uploaded_trace(given.getvalue(), given.name, layout)
-    with st.spinner("Replaying ..."):
-        result = replayed(trace)
-    st.session_state[REPLAYED] = result
+    bar = st.progress(0.0, "Replaying ...")
+    st.session_state[REPLAYED] = replayed(trace, lambda _said, part: bar.progress(part, "Replaying ..."))
+    bar.empty()
     return f"{len(trace):,} accesses were replayed; close this to see the curves."

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,9 +17,10 @@ import typer
 
 from aura.events.errors import EventError, OutboxFailedError, UnknownTopicError
 from aura.events.topics import TOPICS
-from aura.terminal import AsJsonLines, completing, print_json_lines, working
+from aura.terminal import AsJsonLines, Tell, completing, print_json_lines, working
 
 if TYPE_CHECKING:
+    from aura.events.consumer import Step
     from aura.events.event import Event, Poison, Record
     from aura.events.log import EventLog
     from aura.events.projections import Projection, ReadModels
@@ -277,8 +278,8 @@ def models(model: ModelName = None, *, as_json: AsJsonLines = False) -> None:
     rows: list[dict[str, Any]] = []
     with _models(model) as (log, opened, chosen), working("Reading ...") as tell:
         for each in chosen:
-            tell(f"{each.name} reads {each.topic} ...")
-            step = opened.catch_up(each.name)
+            said = f"{each.name} reads {each.topic} ..."
+            step = opened.catch_up(each.name, _steps(tell, said, log.lag(each.group, each.topic)))
             behind = sum(log.lag(each.group, each.topic).values())
             rows.append({"model": each.name, "topic": each.topic, "applied": step.applied, "behind": behind,
                          "digest": opened.digest(each.name)})  # fmt: skip
@@ -292,17 +293,27 @@ def rebuild(model: ModelName = None, *, as_json: AsJsonLines = False) -> None:
     They are the same unless retention deleted records that they were built from, or events arrive meanwhile.
     For example `aura events rebuild corpus_state`.
     """
+    from aura.events.log import lag_of
+
     rows: list[dict[str, Any]] = []
-    with _models(model) as (_, opened, chosen), working("Reading ...") as tell:
+    with _models(model) as (log, opened, chosen), working("Reading ...") as tell:
         for each in chosen:
-            tell(f"{each.name} is built from {each.topic} ...")
-            opened.catch_up(each.name)
+            said = f"{each.name} reads {each.topic} ..."
+            opened.catch_up(each.name, _steps(tell, said, log.lag(each.group, each.topic)))
             before = opened.digest(each.name)
-            step = opened.rebuild(each.name)
+            kept = lag_of(log.begin_offsets(each.topic), log.end_offsets(each.topic), {})
+            step = opened.rebuild(each.name, _steps(tell, f"{each.name} is built from {each.topic} ...", kept))
             after = opened.digest(each.name)
             rows.append({"model": each.name, "applied": step.applied, "before": before, "after": after,
                          "same": before == after})  # fmt: skip
     _print_rows(rows, as_json=as_json)
+
+
+def _steps(tell: Tell, said: str, records: Mapping[int, int]) -> Callable[[Step], None]:
+    """What shows the steps of a model towards this many records of each partition."""
+    there = max(1, sum(records.values()))
+    tell(said, 0.0)
+    return lambda done: tell(said, min(1.0, done.passed / there))
 
 
 @contextmanager

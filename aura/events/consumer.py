@@ -66,9 +66,14 @@ class Step:
         )
 
     @property
+    def passed(self) -> int:
+        """Records that lie behind the group now and did not before."""
+        return self.applied + self.repeated + self.dead + self.expired
+
+    @property
     def moved(self) -> bool:
         """Whether there was anything to do; what was fenced is still to be done."""
-        return bool(self.applied or self.repeated or self.dead or self.expired or self.fenced)
+        return bool(self.passed or self.fenced)
 
 
 class Consumer:
@@ -157,10 +162,11 @@ class Consumer:
                 f"The log of {topic} that {group} reads was made anew since it was opened: open it again."
             )
 
-    def catch_up(self) -> Step:
-        """Step until nothing is left to do."""
+    def catch_up(self, tell: Callable[[Step], None] = lambda _: None) -> Step:
+        """Step until nothing is left to do, telling after each step what all of them have done."""
         done = step = self.step()
         while step.moved:
+            tell(done)
             step = self.step()
             done += step
         return done

@@ -172,15 +172,15 @@ class ReadModels:
             consumer.release()
         self._store.close()
 
-    def catch_up(self, name: str) -> Step:
-        """Apply what is new in the log."""
-        return self._consumers[name].catch_up()
+    def catch_up(self, name: str, tell: Callable[[Step], None] = lambda _: None) -> Step:
+        """Apply what is new in the log; `tell` is told of all that has been done, step by step."""
+        return self._consumers[name].catch_up(tell)
 
-    def rebuild(self, name: str) -> Step:
-        """Empty a model and read the log from its beginning."""
+    def rebuild(self, name: str, tell: Callable[[Step], None] = lambda _: None) -> Step:
+        """Empty a model and read the log from its beginning; `tell` as of `catch_up`."""
         projection = self._projections[name]
         self._store.forget(projection.group, projection.topic, tuple(projection.tables))
-        return self.catch_up(name)
+        return self.catch_up(name, tell)
 
     def rows(self, table: str) -> list[dict[str, object]]:
         """The rows of a table of a model, by key."""

@@ -47,6 +47,9 @@ STORE_ERRORS = (StoreError, CatalogError)
 
 Value = TypeVar("Value")
 
+Say = Callable[[str, float | None], None]
+"""Is told what is under way, and which part of it is done; None where nobody knows."""
+
 
 class Section(StrEnum):
     """What is told, in this order."""
@@ -143,12 +146,12 @@ class State:
         return [section for section in Section if section in found]
 
 
-def read_state(settings: Settings, say: Callable[[str], None] = lambda _: None) -> State:
+def read_state(settings: Settings, say: Say = lambda _said, _part: None) -> State:
     """Read everything; what cannot be read is in `State.absences`.
 
     Args:
         settings: Of the project.
-        say: Told what is under way.
+        say: Told what is under way, and which part of it is done where that is known.
     """
     return _Reading(settings, say).state()
 
@@ -156,17 +159,17 @@ def read_state(settings: Settings, say: Callable[[str], None] = lambda _: None) 
 class _Reading:
     """One pass over the sources."""
 
-    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, say: Say) -> None:
         self._settings = settings
         self._say = say
         self._absences: list[Absence] = []
 
     def state(self) -> State:
         settings, now = self._settings, datetime.now(UTC)
-        self._say("Asking the services ...")
+        self._say("Asking the services ...", None)
         # First: later this process may own the store, and is not the owner that the services ask for.
         services = check_services(settings, now=now, looking_on=True)
-        self._say("Reading costs and events ...")
+        self._say("Reading costs and events ...", None)
         costs = CostView(settings.tracking_uri, settings.measure.mlflow_experiment)
         book = self._try(Section.COSTS, "Costs and freshness are not known", COST_ERRORS, costs.book)
         registry = SourceRegistry(settings.sources_file)
@@ -254,8 +257,8 @@ class _Reading:
         order = list(PICTURES)
         drawable = [each for each in published if each.name in PICTURES]
         drawable.sort(key=lambda each: (each.partition is None, each.partition or "", order.index(each.name)))
-        for each in drawable:
-            self._say(f"Drawing {title_of(each.name, each.partition)} ...")
+        for number, each in enumerate(drawable):
+            self._say(f"Drawing {title_of(each.name, each.partition)} ...", number / len(drawable))
             shown, unreadable = None, None
             try:
                 shown = values.get(each.name, each.partition)

@@ -7,6 +7,7 @@ Belongs here: from the store's own log, or a file, to a comparison and its plot.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,9 +76,12 @@ def uploaded_trace(content: bytes, name: str, layout: Format | None = None) -> T
     return replace(trace, name=Path(name).name.split(".")[0] or "trace")
 
 
-def replayed(trace: Trace) -> Replayed:
-    """Replay a trace through every policy and the offline optimum, at several capacities."""
+def replayed(trace: Trace, tell: Callable[[str, float], None]) -> Replayed:
+    """Replay a trace through every policy and the offline optimum, at several capacities.
+
+    `tell` is told what is run next, and which part of all is done.
+    """
     capacities = sorted({max(1, int(share * trace.footprint)) for share in SHARES})
-    rows = tuple(compare(trace, capacities, POLICIES))
+    rows = tuple(compare(trace, capacities, POLICIES, tell=tell))
     title = f"{trace.name}, {len(trace):,} accesses to {trace.unique:,} objects"
     return Replayed(trace, rows, plot_comparison(rows, trace.footprint, title))

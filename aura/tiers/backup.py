@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aura.tiers.contents import Contents, holds_objects, read_contents, read_whole
+from aura.tiers.contents import Contents, Tell, holds_objects, read_contents, read_whole, silent
 from aura.tiers.disk import CONFIGURATION
 from aura.tiers.errors import CorruptStoreError, StorageError, StoreError, StoreUnavailableError
 from aura.tiers.local import DATABASE
@@ -91,7 +91,7 @@ class CopyReport:
     seconds: float
 
 
-def back_up(store: TieredStore, target: Path, *, now: Callable[[], datetime] = _now) -> CopyReport:
+def back_up(store: TieredStore, target: Path, *, now: Callable[[], datetime] = _now, tell: Tell = silent) -> CopyReport:
     """Copy the durable state of an open store into the new directory `target`, on any file system, and verify the copy.
 
     The store stays in use; what is written after the checkpoint is not in the backup.
@@ -110,9 +110,9 @@ def back_up(store: TieredStore, target: Path, *, now: Callable[[], datetime] = _
     with _checkpoint(store) as database, _translated("Cannot back up", target), _removed_on_failure(partial):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(mode=0o700, parents=True)
-        file_bytes = _copy(database, partial / DATABASE)
+        file_bytes = _copy(database, partial / DATABASE, tell)
         remedy = "Write them again (materialize their assets), or delete them."
-        contents = read_whole(partial / DATABASE, what="The store cannot be backed up", remedy=remedy)
+        contents = read_whole(partial / DATABASE, what="The store cannot be backed up", remedy=remedy, tell=tell)
         manifest = Manifest(FORMAT, now().isoformat(), contents.objects, contents.bytes, contents.digest)
         _write(partial / MANIFEST, manifest)
         _sync(partial)
@@ -121,7 +121,14 @@ def back_up(store: TieredStore, target: Path, *, now: Callable[[], datetime] = _
     return CopyReport(target, manifest, file_bytes, time.monotonic() - start)
 
 
-def restore(backup: Path, directory: Path, *, replace: bool = False, now: Callable[[], datetime] = _now) -> CopyReport:
+def restore(
+    backup: Path,
+    directory: Path,
+    *,
+    replace: bool = False,
+    now: Callable[[], datetime] = _now,
+    tell: Tell = silent,
+) -> CopyReport:
     """Put the copy of a backup in the place of a store's database; the store has no owner meanwhile.
 
     Args:
@@ -129,6 +136,7 @@ def restore(backup: Path, directory: Path, *, replace: bool = False, now: Callab
         directory: The store's directory; made when it does not exist.
         replace: Also when the store holds objects. They are gone when this returns.
         now: The time, for the name under which the old database is kept until the new one is in its place.
+        tell: Is told how far it has come.
 
     Raises:
         StoreError: The store holds objects and `replace` is not given, or `backup` is none.
@@ -138,7 +146,7 @@ def restore(backup: Path, directory: Path, *, replace: bool = False, now: Callab
     """
     start = time.monotonic()
     backup, directory = Path(backup).absolute(), Path(directory).absolute()
-    manifest = _verified(backup, backup / DATABASE)
+    manifest = _verified(backup, backup / DATABASE, tell)
     database = directory / DATABASE
     with _translated("Cannot restore the store", directory):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -153,8 +161,8 @@ def restore(backup: Path, directory: Path, *, replace: bool = False, now: Callab
                 )
             aside = directory / f"{ASIDE}{now():%Y%m%dT%H%M%SZ}"
             with _removed_on_failure(aside):
-                file_bytes = _copy(backup / DATABASE, aside)
-                _verified(backup, aside)
+                file_bytes = _copy(backup / DATABASE, aside, tell)
+                _verified(backup, aside, tell)
                 _sync(directory)
                 if database.exists():
                     _exchange(aside, database)
@@ -166,7 +174,7 @@ def restore(backup: Path, directory: Path, *, replace: bool = False, now: Callab
     return CopyReport(directory, manifest, file_bytes, time.monotonic() - start)
 
 
-def verify_store(store: TieredStore) -> Contents:
+def verify_store(store: TieredStore, tell: Tell = silent) -> Contents:
     """Read every durable object of an open store and verify it, from a checkpoint, so that the store stays in use.
 
     The memory it takes does not grow with the objects, only with the number of those that are corrupt.
@@ -177,10 +185,10 @@ def verify_store(store: TieredStore) -> Contents:
         StoreUnavailableError: Another backup or verification of this store is under way.
     """
     with _checkpoint(store) as database:
-        return read_contents(database)
+        return read_contents(database, tell)
 
 
-def verify_backup(backup: Path) -> Contents:
+def verify_backup(backup: Path, tell: Tell = silent) -> Contents:
     """Read every object of a backup and compare all of them with the manifest; nothing is written.
 
     Raises:
@@ -190,16 +198,16 @@ def verify_backup(backup: Path) -> Contents:
     """
     backup = Path(backup).absolute()
     manifest = _read_manifest(backup)
-    contents = read_contents(backup / DATABASE)
+    contents = read_contents(backup / DATABASE, tell)
     if not contents.corrupt:
         _compare(contents, manifest, backup, backup / DATABASE)
     return contents
 
 
-def _verified(backup: Path, database: Path) -> Manifest:
+def _verified(backup: Path, database: Path, tell: Tell) -> Manifest:
     """The manifest of a backup, after comparing it with a database: the backup's own, or a copy."""
     manifest = _read_manifest(backup)
-    contents = read_whole(database, what="The backup cannot be restored", remedy=_OTHER_BACKUP)
+    contents = read_whole(database, what="The backup cannot be restored", remedy=_OTHER_BACKUP, tell=tell)
     _compare(contents, manifest, backup, database)
     return manifest
 
@@ -279,16 +287,17 @@ def _removed_on_failure(directory: Path) -> Iterator[None]:
         raise
 
 
-def _copy(source: Path, target: Path) -> int:
+def _copy(source: Path, target: Path, tell: Tell) -> int:
     """Copy the files of a database, on disk when this returns; the number of bytes.
 
     The copies leave the page cache, so that reading them shows what the disk has. What is left out is made anew.
     """
     target.mkdir(mode=0o700)
     total = 0
-    for file in sorted(source.iterdir()):
-        if file.name == CONFIGURATION:
-            continue
+    files = sorted(file for file in source.iterdir() if file.name != CONFIGURATION)
+    there = sum(file.stat().st_size for file in files)
+    for file in files:
+        tell(f"Copying {there / 2**20:,.1f} MiB ...", total / there if there else 0.0)
         with file.open("rb") as reading, (target / file.name).open("xb") as writing:
             shutil.copyfileobj(reading, writing, _COPY_BYTES)
             writing.flush()

@@ -139,8 +139,8 @@ def tiers_backup(
 
     For example `aura tiers backup /mnt/backups/monday`.
     """
-    with _opened(load_settings()) as store, working("Copying and verifying ..."):
-        report = back_up(store, target)
+    with _opened(load_settings()) as store, working("Copying ...") as tell:
+        report = back_up(store, target, tell=tell)
     _print_copy("Backed up", report, as_json=as_json)
 
 
@@ -158,8 +158,8 @@ def tiers_restore(
     For example `aura tiers restore /mnt/backups/monday`; with `--replace` if the store holds objects.
     """
     directory = load_settings().store_directory
-    with working("Verifying and copying ..."):
-        report = restore(backup, directory, replace=replace)
+    with working("Verifying ...") as tell:
+        report = restore(backup, directory, replace=replace, tell=tell)
     _print_copy("Restored", report, as_json=as_json)
 
 
@@ -173,12 +173,12 @@ def tiers_verify(
 
     For example `aura tiers verify`, or `aura tiers verify /mnt/backups/monday`. The exit code is 1 if any is corrupt.
     """
-    with working("Reading ..."):
+    with working("Reading ...") as tell:
         if backup is None:
             with _opened(load_settings()) as store:
-                contents = verify_store(store)
+                contents = verify_store(store, tell)
         else:
-            contents = verify_backup(backup)
+            contents = verify_backup(backup, tell)
     if as_json:
         print_json(asdict(contents))
     else:

@@ -6,6 +6,7 @@ corrupt. Does not: the one that is in use (`local`), copies of it (`backup`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -16,6 +17,14 @@ from aura.tiers.errors import CorruptObjectError, CorruptStoreError, StoreError
 from aura.tiers.keys import RESERVED
 
 _SHOWN = 5
+_TOLD_EVERY = 256
+
+Tell = Callable[[str, float], None]
+"""Is told what is done and which part of it, from 0 to 1, is over."""
+
+
+def silent(_said: str, _part: float) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,7 @@ class Contents:
     corrupt: tuple[Corrupt, ...]
 
 
-def read_contents(database: Path) -> Contents:
+def read_contents(database: Path, tell: Tell = silent) -> Contents:
     """Read and verify every object, and the access log.
 
     Raises:
@@ -61,7 +70,10 @@ def read_contents(database: Path) -> Contents:
     corrupt = []
     disk = Disk(database, read_only=True)
     try:
-        for key, raw in disk.headers():
+        there = 0 if tell is silent else sum(1 for _ in disk.headers())
+        for number, (key, raw) in enumerate(disk.headers()):
+            if there and number % _TOLD_EVERY == 0:
+                tell(f"Verifying {there:,} objects ...", number / there)
             if key.startswith(RESERVED):
                 continue
             try:
@@ -80,18 +92,19 @@ def read_contents(database: Path) -> Contents:
     return Contents(objects, size, digest.hexdigest(), tuple(corrupt))
 
 
-def read_whole(database: Path, *, what: str, remedy: str) -> Contents:
+def read_whole(database: Path, *, what: str, remedy: str, tell: Tell = silent) -> Contents:
     """`read_contents` where nothing may be corrupt.
 
     Args:
         database: Its directory.
         what: What fails otherwise, for the error.
         remedy: What can be done about it.
+        tell: Is told how far it has come.
 
     Raises:
         CorruptStoreError: Also when any object is corrupt.
     """
-    contents = read_contents(database)
+    contents = read_contents(database, tell)
     if contents.corrupt:
         keys = ", ".join(repr(each.key) for each in contents.corrupt[:_SHOWN])
         more = len(contents.corrupt) - _SHOWN

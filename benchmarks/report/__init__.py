@@ -52,8 +52,8 @@ def figure(
     }
 
 
-def tell(text: str) -> None:
-    """Say on the standard error what is being done."""
+def tell(text: str, _part: float | None = None) -> None:
+    """Say on the standard error what is being done, and nothing of how far it has come."""
     print(text, file=sys.stderr, flush=True)
 
 

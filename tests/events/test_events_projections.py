@@ -138,8 +138,11 @@ def test_a_model_built_step_by_step_equals_the_one_built_anew(log, models, name,
     models.catch_up(name)
     step_by_step = models.digest(name)
     assert step_by_step != empty
-    models.rebuild(name)
+    told = []
+    models.rebuild(name, lambda done: told.append(done.passed))
     assert models.digest(name) == step_by_step
+    assert told == sorted(told)
+    assert told[-1] == 150
     elsewhere = ReadModels(log, tmp_path / "elsewhere.db", owner="elsewhere")
     elsewhere.catch_up(name)
     assert elsewhere.digest(name) == step_by_step

@@ -66,12 +66,14 @@ def test_a_shell_has_everything_but_the_experts(name, saved):
 
 
 def test_one_layer_at_a_time_is_in_memory(saved):
-    layers = []
-    for layer in read_layers(saved("mixtral")):
+    layers, parts = [], []
+    for layer, part in read_layers(saved("mixtral")):
         layers.append(layer)
+        parts.append(part)
         assert not any(parameter.is_meta for parameter in layer.module.parameters())
         for other in layers[:-1]:
             assert all(parameter.is_meta for parameter in other.module.parameters())
+    assert parts == [number / len(layers) for number in range(1, len(layers) + 1)]
 
 
 def test_putting_again_writes_nothing(store, saved):
@@ -192,7 +194,7 @@ from aura.tiers.store import open_store
 
 with open_store(Path(sys.argv[1]), budgets=TierBudgets()) as store:
     told = []
-    def tell(text):
+    def tell(text, part):
         told.append(text)
         if len(told) == 2:
             os.kill(os.getpid(), signal.SIGKILL)

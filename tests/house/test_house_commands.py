@@ -257,14 +257,19 @@ def test_completion_is_silent_where_names_cannot_be_had(home):
 
 def test_nothing_is_said_of_progress_where_stderr_is_no_terminal(capfd):
     with working("Reading ...") as tell:
-        tell("Writing ...")
+        tell("Writing ...", 0.5)
     assert capfd.readouterr() == ("", "")
 
 
 def test_progress_is_on_the_terminal_of_stderr_and_what_is_printed_meanwhile_on_stdout():
     import pty
 
-    code = "from aura.terminal import *\nwith working('Reading [x] ...'): print_json({'a': 1})"
+    code = """
+from aura.terminal import *
+with working('Reading [x] ...') as tell:
+    print_json({'a': 1})
+    tell('Writing [y] ...', 0.25)
+"""
     primary, secondary = pty.openpty()
     try:
         done = subprocess.run(
@@ -282,3 +287,4 @@ def test_progress_is_on_the_terminal_of_stderr_and_what_is_printed_meanwhile_on_
         os.close(secondary)
     assert done.stdout == '{"a": 1}\n'
     assert "Reading [x] ..." in shown
+    assert re.search(r"Writing \[y\] \.\.\. .*25%", shown)

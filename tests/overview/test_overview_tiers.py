@@ -157,7 +157,10 @@ def test_the_log_of_a_store_is_replayed_with_the_sizes_of_its_objects(tmp_path):
         trace = own_trace(owner)
     assert trace.unique <= 19
     assert set(trace.sizes.tolist()) <= set(range(10, 30)) - {11}
-    result = replayed(trace)
+    parts: list[float] = []
+    result = replayed(trace, lambda _said, part: parts.append(part))
+    assert parts == sorted(parts)
+    assert 0 == parts[0] < parts[-1] < 1
     assert {YARDSTICK, OPTIMUM} < {row.policy for row in result.rows}
     assert result.png.startswith(PNG)
 

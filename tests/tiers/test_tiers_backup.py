@@ -187,6 +187,23 @@ def test_a_backup_goes_to_another_file_system_and_comes_back(tmp_path):
     assert read_all(tmp_path / "new") == objects
 
 
+def test_who_asks_is_told_how_far_a_copy_has_come(tmp_path):
+    told = []
+
+    def tell(said, part):
+        told.append((said.split()[0], part))
+
+    with opened(tmp_path / "s") as store:
+        store.write({f"k{number}": b"1" for number in range(600)})
+        back_up(store, tmp_path / "b", tell=tell)
+        verify_store(store, tell)
+    restore(tmp_path / "b", tmp_path / "new", tell=tell)
+    phases = [word for word, _ in itertools.groupby(word for word, _ in told)]
+    assert phases == ["Copying", "Verifying", "Copying", "Verifying"]
+    assert [part for word, part in told if word == "Verifying"][:3] == [0, 256 / 600, 512 / 600]
+    assert all(0 <= part <= 1 for _, part in told)
+
+
 def test_verifying_a_backup_changes_nothing_in_it(tmp_path):
     with opened(tmp_path / "s") as store:
         store.write(some_objects(3))

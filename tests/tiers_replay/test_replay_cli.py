@@ -153,12 +153,12 @@ def test_a_comparison_agrees_with_its_parts():
     trace = Trace(
         "zipf", np.minimum(random.zipf(1.3, 2000), 300), random.integers(1, 50, 301)[np.zeros(2000, dtype=int)]
     )
-    said: list[str] = []
-    rows = compare(trace, [200], ["arc"], tell=said.append)
+    said: list[tuple[str, float]] = []
+    rows = compare(trace, [200], ["arc"], tell=lambda text, part: said.append((text, part)))
     assert [row.policy for row in rows] == ["lru", "arc", OPTIMUM]
     assert rows[0].outcome == replay(Lru(200), trace)
     assert rows[2].outcome == pfoo_lower(trace, 200)
-    assert said == ["zipf: lru with 200", "zipf: arc with 200"]
+    assert said == [("zipf: lru with 200", 0.0), ("zipf: arc with 200", 0.5)]
     assert mean_gap_closed(rows, "arc") == rows[1].gap_closed
     assert compare(trace.without_sizes(), [5], [])[-1].outcome == belady(trace, 5)
 

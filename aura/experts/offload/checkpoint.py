@@ -110,8 +110,11 @@ def _loaded(kind: Any, directory: Path) -> Any:  # noqa: ANN401 - a class whose 
     return model
 
 
-def read_layers(directory: Path) -> Iterator[ExpertLayer]:
+def read_layers(directory: Path) -> Iterator[tuple[ExpertLayer, float]]:
     """The experts of one layer after the other, with their weights, which are gone when the next one is asked for.
+
+    Yields:
+        The layer, and the part of all layers that has been read with it, up to 1.
 
     Raises:
         ModelFilesError: The directory is no model with experts, or weights of a layer are missing or damaged.
@@ -127,13 +130,13 @@ def read_layers(directory: Path) -> Iterator[ExpertLayer]:
         checkpoint = [opened.enter_context(_open_weights(file)) for file in files]
         slices = {key: file.get_slice(key) for file in checkpoint for key in file.keys()}  # noqa: SIM118 - no mapping
         of_layer = _by_layer(model, layers, slices, mapping)
-        for layer in layers:
+        for number, layer in enumerate(layers, 1):
             with _quietly():
                 convert_and_load_state_dict_in_model(model, of_layer[layer.name], load)
             absent = [name for name, parameter in layer.module.named_parameters() if parameter.is_meta]
             if absent:
                 raise ModelFilesError(f"{directory} lacks the weights {', '.join(absent)} of {layer.name}")
-            yield layer
+            yield layer, number / len(layers)
             layer.module.to("meta")
 
 

@@ -97,7 +97,11 @@ class ExpertStore:
         self.store = store
 
     def put(
-        self, directory: Path, name: str | None = None, *, tell: Callable[[str], None] = lambda _: None
+        self,
+        directory: Path,
+        name: str | None = None,
+        *,
+        tell: Callable[[str, float], None] = lambda _said, _part: None,
     ) -> ExpertModel:
         """Take the experts of a model directory into the store, one layer in memory at a time, durable and verified.
 
@@ -106,7 +110,7 @@ class ExpertStore:
         Args:
             directory: A model of `transformers` with safetensors files.
             name: Name in the store; None takes that of the directory.
-            tell: Is told of each layer.
+            tell: Is told of each layer, and of the part of all that has been taken.
 
         Raises:
             ModelFilesError: The directory is no model with experts.
@@ -129,7 +133,7 @@ class ExpertStore:
             digests: list[str] = []
             counts: list[int] = []
             dtypes: dict[str, str] = {}
-            for number, layer in enumerate(read_layers(directory)):
+            for number, (layer, part_read) in enumerate(read_layers(directory)):
                 weights = [expert_weights(layer.module, expert) for expert in range(layer.experts)]
                 parts: dict[str, Part] = {
                     expert_key(name, number, expert): to_arrays(own) for expert, own in enumerate(weights)
@@ -141,7 +145,8 @@ class ExpertStore:
                     raise _taken(known)
                 if not parts.keys() <= there:
                     self._write(parts)
-                tell(f"layer {number}: {layer.experts} experts of {rough_bytes(next(iter(parts.values()))):,} bytes")
+                size = rough_bytes(next(iter(parts.values())))
+                tell(f"layer {number}: {layer.experts} experts of {size:,} bytes", part_read)
                 del weights, parts
             if known is not None and len(known.layer_digests) > len(digests):
                 raise _taken(known)

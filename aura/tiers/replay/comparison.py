@@ -44,7 +44,7 @@ def compare(
     capacities: Sequence[int],
     policies: Iterable[str],
     *,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Callable[[str, float], None] = lambda _said, _part: None,
 ) -> list[Row]:
     """Replay a trace through each policy at each capacity, LRU first and the bound last.
 
@@ -52,15 +52,16 @@ def compare(
         trace: The accesses.
         capacities: Bytes; objects where the trace has no sizes.
         policies: Names of policies.
-        tell: Is told what is run next.
+        tell: Is told what is run next, and which part of all is done.
     """
     rows = []
+    chosen = tuple(dict.fromkeys((YARDSTICK, *policies)))
     object_bytes = float(trace.weights.mean())
-    for capacity in capacities:
+    for round_, capacity in enumerate(capacities):
         best = optimum(trace, capacity)
         yardstick: Outcome | None = None
-        for name in dict.fromkeys((YARDSTICK, *policies)):
-            tell(f"{trace.name}: {name} with {capacity}")
+        for number, name in enumerate(chosen):
+            tell(f"{trace.name}: {name} with {capacity}", (round_ + number / len(chosen)) / len(capacities))
             policy = make_policy(name, capacity, object_bytes=object_bytes)
             outcome = replay(policy, trace)
             yardstick = yardstick or outcome
