@@ -9,7 +9,9 @@ modality has no embeddings of its own, goes to the joint embeddings, where texts
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,12 +25,16 @@ from aura.search.index import NEIGHBOURS, OpenIndex, SearchIndex
 from aura.search.places import WITHIN, Within
 from aura.search.query import Query
 from aura.tiers.catalog import Catalog
+from aura.tiers.published import Published
 from aura.tiers.values import StoredValue
 
 OWN: Mapping[str, str] = {"text": "text_embeddings", "image": "image_embeddings", "audio": "audio_embeddings"}
 JOINT = "joint_embeddings"
 FUSED = "fused_embeddings"
 SPACE = "joint_model"
+
+KEPT_BYTES = 1 << 30
+"""Encoded bytes of the values that stay in memory; those that the latest question needed stay at any size."""
 
 Value = TypeVar("Value", bound=StoredValue)
 
@@ -77,11 +83,22 @@ class Answer:
 
 
 class Searcher:
-    """Answers questions about what is published; values stay in memory until others are published in their place."""
+    """Answers questions about what is published. Thread-safe.
 
-    def __init__(self, encoders: Encoders) -> None:
+    Values stay in memory until others are published in their place, nothing is, or there are too many of them.
+    """
+
+    def __init__(self, encoders: Encoders, kept_bytes: int = KEPT_BYTES) -> None:
+        """Nothing is loaded yet.
+
+        Args:
+            encoders: The models.
+            kept_bytes: Encoded bytes of the values that stay in memory; those of the latest question always do.
+        """
         self._encoders = encoders
-        self._values: dict[tuple[str, str], tuple[str, StoredValue]] = {}
+        self._kept_bytes = kept_bytes
+        self._lock = threading.Lock()
+        self._values: OrderedDict[tuple[str, str], tuple[Published, StoredValue]] = OrderedDict()
         self._indexes: dict[tuple[str, str], OpenIndex] = {}
 
     def search(
@@ -110,7 +127,8 @@ class Searcher:
         if within is not None and within not in WITHIN:
             raise SearchError(f"there is nothing called {within!r} to look in; look in {', '.join(WITHIN)}")
         wanted = query.modality if within is None else WITHIN[within]
-        indexes, table = self._opened(catalog, query.modality, wanted, source)
+        published = catalog.published()
+        indexes, table = self._opened(catalog, published, query.modality, wanted, source)
         models = {index.table.model.fingerprint for index in indexes.values()}
         if len(models) > 1:
             raise SearchError(
@@ -120,6 +138,7 @@ class Searcher:
         name, index = next(iter(indexes.items()))
         vector = self._encoded(catalog, query, table, name, index.table)
         hits = [hit for name, index in indexes.items() for hit in _hits(index, name, vector, wanted, count)]
+        self._make_room(published, {(each, name) for each in (table, index_name(table), SPACE) for name in indexes})
         return Answer(
             query=query,
             hits=tuple(sorted(hits, key=lambda hit: -hit.score)[:count]),
@@ -132,11 +151,10 @@ class Searcher:
         return self._value(catalog, CorpusManifest, "corpus_manifest", source)
 
     def _opened(
-        self, catalog: Catalog, asked: str, wanted: str, source: str | None
+        self, catalog: Catalog, published: Sequence[Published], asked: str, wanted: str, source: str | None
     ) -> tuple[Mapping[str, OpenIndex], str]:
         """The indexes by source, of the first table that has what is wanted, and the name of that table."""
         names = [FUSED] if wanted == "fused" else [*([OWN[wanted]] if asked == wanted else []), JOINT]
-        published = catalog.published()
         for table in names:
             partitions = [str(p.partition) for p in published if p.name == table and source in (None, p.partition)]
             indexes = {partition: self._index(catalog, table, partition) for partition in partitions}
@@ -183,21 +201,41 @@ class Searcher:
         vectors = self._value(catalog, EmbeddingTable, table, source)
         published = catalog.find(index_name(table), source)
         index = None if published is None else self._value(catalog, SearchIndex, index_name(table), source)
-        there = self._indexes.get((table, source))
-        if there is None or there.table is not vectors or there.index is not index:
-            there = self._indexes[table, source] = OpenIndex(vectors, index)
+        with self._lock:
+            there = self._indexes.get((table, source))
+            if there is None or there.table is not vectors or there.index is not index:
+                there = self._indexes[table, source] = OpenIndex(vectors, index)
         return there
 
     def _value(self, catalog: Catalog, kind: type[Value], name: str, source: str) -> Value:
         """A published value, loaded again only if another one has been published."""
         published = catalog.find(name, source)
-        loaded = self._values.get((name, source))
-        if loaded is None or published is None or loaded[0] != published.version:
-            value, now = catalog.load_published(name, source)
-            loaded = self._values[name, source] = now.version, value
-        if not isinstance(loaded[1], kind):
-            raise SearchError(f"{name}[{source}] is a {type(loaded[1]).__name__}; materialize it again")
-        return loaded[1]
+        with self._lock:
+            there = self._values.get((name, source))
+        if there is not None and published is not None and there[0].version == published.version:
+            value = there[1]
+        else:
+            value, published = catalog.load_published(name, source)
+        if not isinstance(value, kind):
+            raise SearchError(f"{name}[{source}] is a {type(value).__name__}; materialize it again")
+        with self._lock:
+            self._values[name, source] = published, value
+            self._values.move_to_end((name, source))
+        return value
+
+    def _make_room(self, published: Sequence[Published], needed: Collection[tuple[str, str]]) -> None:
+        """Let go of what is published no more and, least recently used first, of what is too much and not needed."""
+        versions = {(each.name, each.partition): each.version for each in published}
+        with self._lock:
+            gone = [key for key, (loaded, _) in self._values.items() if versions.get(key) != loaded.version]
+            kept = sum(loaded.bytes for key, (loaded, _) in self._values.items() if key not in gone)
+            for key, (loaded, _) in self._values.items():
+                if kept > self._kept_bytes and key not in needed and key not in gone:
+                    gone.append(key)
+                    kept -= loaded.bytes
+            for key in gone:
+                del self._values[key]
+                self._indexes.pop(key, None)
 
 
 def _hits(index: OpenIndex, source: str, vector: Vectors, wanted: str, count: int) -> list[Hit]:
