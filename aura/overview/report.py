@@ -18,7 +18,7 @@ from itertools import groupby
 from aura.overview import asset_markup, markup
 from aura.overview.assets import AssetRow, asset_rows
 from aura.overview.cost_plots import plot_latest, plot_over_time
-from aura.overview.costs import CostBook
+from aura.overview.costs import RUNS_PER_ASSET, CostBook
 from aura.overview.project import DrawnValue, Section, State
 
 LATEST_RUNS = 40
@@ -98,6 +98,10 @@ def _costs(state: State, rows: Sequence[AssetRow]) -> Iterator[str]:
         return
     pictures = (("Of the last computation", plot_latest(rows)), ("Over time", plot_over_time(state.book)))
     yield _pictures([(title, png) for title, png in pictures if png is not None])
+    if cut := [asset for asset in state.book.series if state.book.begins_at(asset) is not None]:
+        yield markup.note(
+            f"Over time: of {', '.join(cut)} the latest {RUNS_PER_ASSET} runs, earlier ones are left out."
+        )
     runs = sorted(state.book.runs, key=lambda run: run.started_at, reverse=True)[:LATEST_RUNS]
     if runs:
         yield "<h3>Latest runs</h3>" + asset_markup.run_table(runs, state.taken_at, None)

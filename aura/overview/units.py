@@ -13,9 +13,19 @@ from aura.measure.history import MaterializationCost
 _BINARY = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
 
+CLOCKS_APART = timedelta(minutes=1)
+"""By so much the clocks of two machines may differ before anybody is told."""
+
+
 def age(moment: datetime, now: datetime) -> str:
-    """How long ago, in one or two units: "just now", "40 s ago", "3 d 4 h ago"."""
+    """How long ago, in one or two units: "just now", "40 s ago", "3 d 4 h ago".
+
+    Of a moment that is yet to come by more than `CLOCKS_APART`, by how much: the clock that gave it is wrong, or this
+    one is.
+    """
     seconds = int((now - moment).total_seconds())
+    if moment - now > CLOCKS_APART:
+        return f"{span(moment - now)} ahead of this clock"
     return "just now" if seconds < 1 else f"{span(timedelta(seconds=seconds))} ago"
 
 

@@ -180,6 +180,8 @@ def test_names_from_outside_are_escaped():
         (units.age(NOW - timedelta(days=1, hours=4), NOW), "1 d 4 h ago"),
         (units.age(NOW - timedelta(minutes=5, seconds=9), NOW), "5 min ago"),
         (units.age(NOW, NOW), "just now"),
+        (units.age(NOW + timedelta(seconds=30), NOW), "just now"),
+        (units.age(NOW + timedelta(hours=2), NOW), "2 h ahead of this clock"),
     ],
 )
 def test_figures_have_their_unit(shown, expected):

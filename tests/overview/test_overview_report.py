@@ -20,6 +20,8 @@ from aura.measure.energy import Energy
 from aura.measure.mlflow_recorder import MlflowRecorder
 from aura.measure.mlflow_store import database_path
 from aura.measure.recorder import Record
+from aura.overview import costs
+from aura.overview import report as report_module
 from aura.overview.pictures import PICTURES, Picture
 from aura.overview.project import Section
 from aura.settings import load_settings
@@ -117,6 +119,13 @@ def test_the_report_tells_assets_alerts_tiers_events_costs_and_values(settings, 
     assert re.search(r"<h4>embedding_diagrams</h4>.*data:image/png", sections["Values"], re.DOTALL)
     assert not alarms("".join(sections.values()))
     assert "could not be read" not in said
+
+
+def test_the_report_says_whose_earlier_runs_are_left_out(settings, report, monkeypatch):
+    assert "left out" not in report()[0]["Costs"]
+    for module in (costs, report_module):
+        monkeypatch.setattr(module, "RUNS_PER_ASSET", 1)
+    assert "of embedding_loops the latest 1 runs, earlier ones are left out" in report()[0]["Costs"]
 
 
 def test_the_report_is_one_file_that_loads_nothing(settings, report, tmp_path):
