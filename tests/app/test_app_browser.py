@@ -70,6 +70,17 @@ def test_every_page_shows_what_it_is_about(opened, address, owner, name, screen)
     keep(page, f"{name}-{screen}")
 
 
+def test_pictures_are_dark_in_the_dark_and_a_wide_one_is_moved_sideways_on_a_phone(opened, address, owner):
+    page = opened(f"{address}/topology", "phone")
+    picture = page.locator("[data-testid=stImage] img").first
+    expect(picture).to_have_css("filter", "none", timeout=PATIENCE_MS)
+    page.emulate_media(color_scheme="dark")
+    page.reload()
+    expect(picture).to_have_css("filter", re.compile("invert"), timeout=PATIENCE_MS)
+    assert picture.evaluate("image => image.clientWidth > image.parentElement.clientWidth")
+    keep(page, "topology-dark-phone")
+
+
 def test_search_by_typing_finds_the_nearest_items(opened, address, owner):
     page = opened(f"{address}/corpus")
     page.get_by_role("textbox", name="Search").fill("trimming the sail of a boat")
