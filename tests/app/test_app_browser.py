@@ -73,11 +73,13 @@ def test_every_page_shows_what_it_is_about(opened, address, owner, name, screen)
 def test_pictures_are_dark_in_the_dark_and_a_wide_one_is_moved_sideways_on_a_phone(opened, address, owner):
     page = opened(f"{address}/topology", "phone")
     picture = page.locator("[data-testid=stImage] img").first
+    page.emulate_media(color_scheme="light")
+    page.reload()
     expect(picture).to_have_css("filter", "none", timeout=PATIENCE_MS)
+    assert picture.evaluate("image => image.clientWidth > image.parentElement.clientWidth")
     page.emulate_media(color_scheme="dark")
     page.reload()
     expect(picture).to_have_css("filter", re.compile("invert"), timeout=PATIENCE_MS)
-    assert picture.evaluate("image => image.clientWidth > image.parentElement.clientWidth")
     keep(page, "topology-dark-phone")
 
 
