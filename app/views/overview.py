@@ -94,10 +94,10 @@ def source_names(settings: Settings) -> list[str]:
 def draw_partition(frame: Frame, partition: str | None, rows: list[AssetRow], known: asset_markup.Known) -> None:
     """The assets of one partition; those that were never tried there are only named."""
     st.html(markup.heading(partition))
-    tried = [row for row in rows if row.stored or row.succeeded_at or row.setback]
+    tried = [row for row in rows if row.tried]
     if tried:
         st.html(asset_markup.asset_table(tried, datetime.now(UTC), frame.dagster, known))
-    never = [row.asset for row in rows if row not in tried]
+    never = [row.asset for row in rows if not row.tried]
     if never:
         st.html(markup.note(f"Never materialized here: {', '.join(never)}."))
 

@@ -75,6 +75,11 @@ class AssetRow:
         return Freshness.FRESH if now - self.current_at <= FRESH_FOR else Freshness.LATE
 
     @property
+    def tried(self) -> bool:
+        """Whether anybody ever set out to make it here: something is published, or a run of it is known."""
+        return bool(self.stored or self.succeeded_at or self.setback)
+
+    @property
     def rows(self) -> int | None:
         """How many things the value holds, as its asset counted them; else the rows of its tables; None if unknown."""
         if self.computed is not None and "rows" in self.computed.figures:

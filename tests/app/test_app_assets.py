@@ -105,6 +105,14 @@ def test_every_registered_source_has_every_partitioned_asset_and_forgotten_sourc
     ]
 
 
+@pytest.mark.parametrize("outcome", ["made", "reused", "skipped", "refused", "failed"])
+def test_what_was_run_or_is_published_was_tried_and_a_partition_that_only_should_have_it_was_not(outcome):
+    rows = asset_rows(book(run(1, outcome)), [], ["notes", "other"])
+    assert {row.partition: row.tried for row in rows} == {"notes": True, "other": False}
+    (published,) = asset_rows(CostBook({}), [StoredValue("embeddings", None, 5, {Tier.L3: 8}, NOW)], [])
+    assert published.tried
+
+
 def test_a_published_value_has_a_row_without_any_cost():
     stored = StoredValue("embeddings", "notes", 5, {Tier.L1: 1024, Tier.L3: 512}, NOW - timedelta(hours=3))
     (row,) = asset_rows(CostBook({}), [stored], [])
