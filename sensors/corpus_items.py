@@ -15,6 +15,7 @@ import dagster as dg
 from aura.events.batches import Done, Launch, OffsetRange, Outcome, RetryPolicy, Wait, decide
 from aura.events.errors import EventError
 from aura.events.event import Record
+from aura.events.groups import CORPUS_SENSOR
 from aura.events.log import EventLog
 from aura.events.scan import Scan
 from resources.events import Events
@@ -24,9 +25,6 @@ from sensors.cursors import cursor_at, read_on, tell_the_log
 TOPIC = "corpus.items"
 POLICY = RetryPolicy()
 """Attempts at a batch and the waits between them."""
-
-GROUP = "sensor corpus_items"
-"""Group under which the log is told how far this sensor has come, for `aura events lag`."""
 
 
 def source_of(record: Record) -> str:
@@ -64,7 +62,7 @@ class Look:
 
     def scan(self, cursor: str | None) -> Scan:
         """Read on; what cannot be decoded is buried."""
-        scan, buried = read_on(self.log, TOPIC, cursor, source_of, group=GROUP)
+        scan, buried = read_on(self.log, TOPIC, cursor, source_of, group=CORPUS_SENSOR)
         if buried:
             self.said.append(f"{buried} records could not be decoded and went to {TOPIC}.dead")
         return scan
@@ -157,7 +155,7 @@ def corpus_items(
                         scan = scan.without(source, pending.partition, done)
                     else:
                         tick.said.append(f"{source} is no registered source: its events wait")
-                if untold := tell_the_log(log, TOPIC, scan.of(known), group=GROUP):
+                if untold := tell_the_log(log, TOPIC, scan.of(known), group=CORPUS_SENSOR):
                     tick.said.append(untold)
         except EventError as error:
             return dg.SkipReason(f"{error} No event is lost: the next look goes on from the same place.")

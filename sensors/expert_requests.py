@@ -14,6 +14,7 @@ import dagster as dg
 
 from aura.events.batches import Done, Launch, OffsetRange, RetryPolicy, decide
 from aura.events.errors import EventError
+from aura.events.groups import REQUESTS_SENSOR
 from aura.events.scan import Scan
 from aura.experts.routing.requests import TOPIC, request_of
 from resources.events import Events
@@ -22,9 +23,6 @@ from sensors.cursors import cursor_at, read_on, tell_the_log
 
 POLICY = RetryPolicy()
 """Attempts at a request and the waits between them."""
-
-GROUP = "sensor expert_requests"
-"""Group under which the log is told how far this sensor has come, for `aura events lag`."""
 
 MOST = 20
 """Runs that one look asks for; further requests wait for the next."""
@@ -61,9 +59,9 @@ def expert_requests(
         try:
             with events.open() as log:
                 place = log.identity(TOPIC)
-                scan, buried = read_on(log, TOPIC, context.cursor, request_of, group=GROUP)
+                scan, buried = read_on(log, TOPIC, context.cursor, request_of, group=REQUESTS_SENSOR)
                 scan, launches, given_up = _decided(context.instance, scan, place, policy, clock())
-                untold = tell_the_log(log, TOPIC, scan, group=GROUP)
+                untold = tell_the_log(log, TOPIC, scan, group=REQUESTS_SENSOR)
         except EventError as error:
             return dg.SkipReason(f"{error} No event is lost: the next look goes on from the same place.")
         said = f"{len(launches)} of {len(scan.found)} requests are kept now."

@@ -14,14 +14,11 @@ from typing import Any, TypeAlias
 
 from aura.events.errors import LogUnavailableError
 from aura.events.event import Poison, Record, in_utc, moment_at
+from aura.events.groups import GROUPS
 from aura.events.log import EventLog
 from aura.events.opening import open_event_log
-from aura.events.projections import PROJECTIONS
 from aura.events.topics import DEAD
 from aura.settings import Settings
-
-GROUPS = ("sensor corpus_items", "sensor expert_requests", *(each.group for each in PROJECTIONS.values()))
-"""The consumer groups of AURA."""
 
 ALERTS, DRIFT = "alerts", "drift"
 """Topics that somebody should look at."""

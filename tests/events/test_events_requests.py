@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from aura.events.batches import RetryPolicy
+from aura.events.groups import REQUESTS_SENSOR
 from aura.experts.routing.requests import TOPIC, RequestActivations, publish_request
-from aura.overview.event_log import GROUPS, EventView
+from aura.overview.event_log import EventView
 from aura.settings import Settings
 from resources.events import Events
 from sensors.attempts import PARTITION_TAG
-from sensors.expert_requests import GROUP, expert_requests
+from sensors.expert_requests import expert_requests
 
 POLICY = RetryPolicy(attempts=2, first_wait_seconds=0.0)
 KEPT = dg.DynamicPartitionsDefinition(name="kept")
@@ -92,9 +93,8 @@ def test_a_request_is_tried_again_until_it_is_kept(daemon):
 def test_the_log_knows_which_requests_are_dealt_with(daemon):
     def behind():
         with daemon.events.open() as log:
-            return sum(log.lag(GROUP, TOPIC).values())
+            return sum(log.lag(REQUESTS_SENSOR, TOPIC).values())
 
-    assert GROUP in GROUPS
     daemon.tell("a")
     daemon.tell("b")
     assert (behind(), sorted(daemon.tick()), behind()) == (2, ["a", "b"], 2)
@@ -102,4 +102,4 @@ def test_the_log_knows_which_requests_are_dealt_with(daemon):
     assert (sorted(daemon.tick()), behind()) == (["a", "b"], 2)
     assert (daemon.tick(), behind()) == ([], 0)
     topics = EventView(daemon.events.settings).topics()
-    assert {topic.name: topic.lag for topic in topics}[TOPIC] == {GROUP: 0}
+    assert {topic.name: topic.lag for topic in topics}[TOPIC] == {REQUESTS_SENSOR: 0}

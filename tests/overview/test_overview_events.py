@@ -12,14 +12,13 @@ import pytest
 
 from aura.events.errors import LogUnavailableError
 from aura.events.event import EARLIEST, LATEST, new_event
+from aura.events.groups import CORPUS_SENSOR
 from aura.events.opening import open_event_log
 from aura.overview import event_log
 from aura.overview.event_log import EventView
 from aura.overview.machine import GAP_SECONDS, MachineView
 from aura.overview.panels import columns
 from aura.settings import Settings
-
-GROUP = "sensor corpus_items"
 
 
 def changed(source):
@@ -42,10 +41,10 @@ def test_topics_have_their_records_their_lag_and_their_latest_event(tmp_path):
     view = EventView(settings)
     (items,) = (topic for topic in view.topics() if topic.name == "corpus.items")
     assert (items.records, items.published, items.dead, dict(items.lag)) == (9, 9, 0, {})
-    log.commit(GROUP, "corpus.items", {p: end for p, end in log.end_offsets("corpus.items").items() if p % 2})
+    log.commit(CORPUS_SENSOR, "corpus.items", {p: end for p, end in log.end_offsets("corpus.items").items() if p % 2})
     (items,) = (topic for topic in view.topics() if topic.name == "corpus.items")
-    assert items.lag == {GROUP: sum(log.lag(GROUP, "corpus.items").values())}
-    assert 0 < items.lag[GROUP] < 9
+    assert items.lag == {CORPUS_SENSOR: sum(log.lag(CORPUS_SENSOR, "corpus.items").values())}
+    assert 0 < items.lag[CORPUS_SENSOR] < 9
     tail = view.tail("corpus.items", 4)
     assert len(tail) == 4
     assert [each.time for each in tail] == sorted((each.time for each in tail), reverse=True)
