@@ -16,7 +16,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from aura.measure.energy import EnergySource
 from aura.measure.history import MaterializationCost
-from aura.overview.costs import outcome
+from aura.overview.costs import OUTCOMES, outcome
 from aura.overview.machine import GAP_SECONDS, Load
 from aura.overview.stored import TierRates
 
@@ -49,7 +49,7 @@ FIGURES = (
 )
 """Measured and modelled joules are two figures, so that no chart mixes them."""
 
-_SHAPES = {"made": "circle", "reused": "triangle-up", "refused": "square", "failed": "cross"}
+_SHAPES = dict(zip(OUTCOMES, ("circle", "triangle-up", "diamond", "square", "cross"), strict=True))
 _MARGIN = timedelta(minutes=5)
 _GAP = timedelta(seconds=GAP_SECONDS)
 
@@ -77,7 +77,8 @@ def cost_chart(runs: Sequence[MaterializationCost], figure: Figure) -> Spec:
         if (value := figure.of(run)) is not None
     ]
     partitions = {point["partition"] for point in points}
-    shapes = {name: shape for name, shape in _SHAPES.items() if any(point["outcome"] == name for point in points)}
+    outcomes = {point["outcome"] for point in points}
+    shapes = {name: shape for name, shape in _SHAPES.items() if name in outcomes}
     colour = {
         "field": "partition",
         "type": "nominal",
@@ -172,10 +173,10 @@ def load_charts(samples: Sequence[Load]) -> list[Spec]:
 
 
 def tier_charts(rates: Sequence[TierRates]) -> list[Spec]:
-    """Gets, hit ratio and moves of the tiers over time, one chart each; merged rates are those of all their time."""
+    """Gets, hit ratio, moves and bytes moved over time, one chart each; merged rates are those of all their time."""
 
-    def a_second(of: Callable[[TierRates], int]) -> Callable[[Sequence[TierRates]], float]:
-        return lambda merged: sum(map(of, merged)) / sum(rate.seconds for rate in merged)
+    def a_second(of: Callable[[TierRates], int], unit: int = 1) -> Callable[[Sequence[TierRates]], float]:
+        return lambda merged: sum(map(of, merged)) / sum(rate.seconds for rate in merged) / unit
 
     def hit_ratio(merged: Sequence[TierRates]) -> float | None:
         counted = [(rate.hit_ratio * rate.gets, rate.gets) for rate in merged if rate.hit_ratio is not None]
@@ -192,6 +193,7 @@ def tier_charts(rates: Sequence[TierRates]) -> list[Spec]:
                 ("demotions", a_second(lambda rate: rate.demotions)),
             ],
         ),
+        line_chart("moved, MiB/s", rates, [("moved", a_second(lambda rate: rate.bytes_moved, MIB))]),
     ]
 
 

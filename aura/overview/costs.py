@@ -34,6 +34,9 @@ CHUNK = 1000
 CHANGES = ("added", "changed", "removed")
 """Figures of a listing; all zero where it found what was there before."""
 
+OUTCOMES = ("made", "reused", "skipped", "refused", "failed")
+"""How a materialization ends: skipped where there was nothing to make, refused by a check."""
+
 ERRORS: tuple[type[Exception], ...] = (CostHistoryError, TrackingUriError)
 """What reading raises when MLflow is not there."""
 
@@ -203,7 +206,7 @@ def ended_at(run: MaterializationCost) -> datetime:
 
 
 def outcome(run: MaterializationCost) -> str:
-    """In a word: made, reused, refused by a check, skipped, or failed."""
+    """In a word, one of `OUTCOMES`."""
     return run.tags.get("outcome", "made" if run.succeeded else "failed")
 
 

@@ -59,7 +59,7 @@ class TierRates:
         hit_ratio: Share of them that a tier above the disk answered; None without a get.
         promotions: Objects that came in from a slower tier.
         demotions: Objects that came in from a faster one.
-        bytes_moved: Bytes that were copied for it.
+        bytes_moved: Bytes that these copied.
         seconds: Length of the time between.
     """
 

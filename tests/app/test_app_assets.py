@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.charts import cost_chart, figures_of
+from app.charts import FIGURES, cost_chart, figures_of
 from aura.measure.history import MaterializationCost
 from aura.overview import asset_markup, markup, units
 from aura.overview.assets import BY_HAND, FRESH_FOR, Freshness, asset_rows
-from aura.overview.costs import CostBook
+from aura.overview.costs import OUTCOMES, CostBook
 from aura.overview.stored import StoredValue
 from aura.tiers.records import Tier
 
@@ -105,7 +105,7 @@ def test_every_registered_source_has_every_partitioned_asset_and_forgotten_sourc
     ]
 
 
-@pytest.mark.parametrize("outcome", ["made", "reused", "skipped", "refused", "failed"])
+@pytest.mark.parametrize("outcome", OUTCOMES)
 def test_what_was_run_or_is_published_was_tried_and_a_partition_that_only_should_have_it_was_not(outcome):
     rows = asset_rows(book(run(1, outcome)), [], ["notes", "other"])
     assert {row.partition: row.tried for row in rows} == {"notes": True, "other": False}
@@ -133,6 +133,16 @@ def test_joules_of_different_sources_are_never_added_up():
     for figure in figures_of([run(1), modelled])[-2:]:
         assert len(cost_chart([run(1), modelled], figure)["data"]["values"]) == 1
     assert titles[-2:] == ["energy measured, J", "energy modelled, J"]
+
+
+@pytest.mark.parametrize("outcomes", [OUTCOMES, *((each,) for each in OUTCOMES)])
+def test_every_outcome_has_a_shape_of_its_own_and_several_have_a_legend(outcomes):
+    spec = cost_chart([run(number, each) for number, each in enumerate(outcomes)], FIGURES[0])
+    assert {point["outcome"] for point in spec["data"]["values"]} == set(outcomes)
+    shape = spec["layer"][1]["encoding"]["shape"]
+    assert shape["scale"]["domain"] == list(outcomes)
+    assert len(set(shape["scale"]["range"])) == len(outcomes)
+    assert (shape["legend"] is not None) == (len(outcomes) > 1)
 
 
 def tiles(*runs):

@@ -77,12 +77,13 @@ def test_nothing_is_merged_over_a_gap_and_the_last_sample_is_always_drawn():
 
 
 def test_merged_rates_are_those_of_all_their_time():
-    quiet, busy = TierRates(START, 0, None, 1, 0, 0, 2.0), TierRates(START, 30, 1.0, 5, 0, 0, 6.0)
+    quiet, busy = TierRates(START, 0, None, 1, 0, 5 << 20, 2.0), TierRates(START, 30, 1.0, 5, 0, 0, 6.0)
     rates = [
         replace(rate, taken_at=START + timedelta(seconds=2 * number))
         for number, rate in enumerate([quiet, busy, TierRates(START, 10, 0.2, 0, 4, 0, 2.0)] * POINTS)
     ]
-    gets, hits, moves = (spec["data"]["values"] for spec in tier_charts(rates))
+    gets, hits, moves, moved = (spec["data"]["values"] for spec in tier_charts(rates))
     assert {point["value"] for point in gets} == {4.0}
     assert [point["value"] for point in hits] == pytest.approx([80.0] * POINTS)
     assert {(point["what"], point["value"]) for point in moves} == {("promotions", 0.6), ("demotions", 0.4)}
+    assert {point["value"] for point in moved} == {0.5}
