@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
 from typing import TypeVar
 
 from aura.corpus.errors import CorpusError
@@ -32,7 +31,6 @@ from aura.settings import Settings
 from aura.tiers.catalog import Catalog
 from aura.tiers.errors import StoreError
 from aura.tiers.local import LocalStore
-from aura.tiers.places import POINTERS, named_by, pointer_key
 from aura.tiers.published import CatalogError, Published, ValueNotPublishedError
 from aura.tiers.store import TieredStore
 
@@ -243,13 +241,10 @@ class _Reading:
         return Kept(not isinstance(store, LocalStore), tiers or [], stored or [], values)
 
     def _published(self, catalog: Catalog) -> Sequence[Published]:
-        """What is published; for a damaged pointer, which is in no list, what looking for its value says."""
-        pointers = {entry.key for entry in catalog.store.entries(POINTERS)}
+        """What is published, without what has a damaged pointer."""
         published = catalog.published()
-        for key in sorted(pointers - {pointer_key(each.name, each.partition) for each in published}):
-            name, partition = named_by(key)
-            title = f"{title_of(name, partition)} cannot be read"
-            self._try(Section.VALUES, title, STORE_ERRORS, partial(catalog.find, name, partition))
+        for place, reason in catalog.damaged(published).items():
+            self._miss(Section.VALUES, f"{title_of(*place)} cannot be read", reason)
         return published
 
     def _drawn(self, catalog: Catalog, published: Iterable[Published]) -> Iterator[DrawnValue]:

@@ -18,7 +18,7 @@ import importlib
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 
 from aura.tiers.blocks import content_version, cut, join, rough_bytes
 from aura.tiers.errors import CorruptObjectError, ObjectNotFoundError, StoreError
-from aura.tiers.places import POINTERS, VALUES, blocks_prefix, place_of, pointer_key
+from aura.tiers.places import POINTERS, VALUES, blocks_prefix, named_by, place_of, pointer_key
 from aura.tiers.published import (
     DAMAGE,
     DamagedValueError,
@@ -193,6 +193,17 @@ class Catalog:
         keys = [entry.key for entry in self.store.entries(POINTERS)]
         found = (self._read_pointer_if_whole(key) for key in keys)
         return sorted((each for each in found if each is not None), key=lambda each: (each.name, each.partition or ""))
+
+    def damaged(self, published: Iterable[Published]) -> dict[tuple[str, str | None], str]:
+        """Why the pointers cannot be read that `published` has left out, by name and partition; only they are read."""
+        whole = {pointer_key(each.name, each.partition) for each in published}
+        reasons = {}
+        for key in sorted({entry.key for entry in self.store.entries(POINTERS)} - whole):
+            try:
+                self._read_pointer(key)
+            except DAMAGE as error:
+                reasons[named_by(key)] = str(error)
+        return reasons
 
     def withdraw(self, name: str, partition: str | None) -> bool:
         """Remove a value with its blocks in one durable batch.

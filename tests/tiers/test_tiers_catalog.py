@@ -269,6 +269,17 @@ def test_an_unreadable_pointer_is_reported_and_can_be_withdrawn(catalog, store, 
     assert catalog.find("sample", None) is None
 
 
+def test_the_damaged_are_those_whose_pointers_cannot_be_read(catalog, store):
+    catalog.publish("sample", Sample(1), partition="a", provenance={})
+    assert catalog.damaged(catalog.published()) == {}
+    catalog.publish("late", Sample(1), partition=None, provenance={})
+    store.put("pointers/sample/b", b"{")
+    ((place, reason),) = catalog.damaged([]).items()
+    assert place == ("sample", "b")
+    assert "'pointers/sample/b' cannot be read" in reason
+    assert "publish the value again" in reason
+
+
 def test_sweeping_removes_only_what_no_pointer_names(catalog, store):
     published = catalog.publish("sample", Sample(1), partition=None, provenance={})
     store.write({"values/sample/-/dead/raw/000000": b"x", "values/gone/-/dead/raw/000000": b"y", "else/where": b"z"})
