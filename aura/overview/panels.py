@@ -5,8 +5,8 @@ Belongs here: lines and tables. Does not: reading, screens (`top`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 
 from rich import box
 from rich.table import Table
@@ -31,9 +31,11 @@ COLOURS = {
     Freshness.UNKNOWN: "bright_black",
 }
 
-
 SILENT_SECONDS = 5.0
 """A source that takes longer to answer is said to give no answer."""
+
+APART = timedelta(seconds=10)
+"""What was read further apart than this is not of one time."""
 
 
 def absence(reading: Reading[object]) -> str | None:
@@ -43,13 +45,31 @@ def absence(reading: Reading[object]) -> str | None:
     return reading.error or f"no answer for {reading.waited_seconds:.0f} s"
 
 
+def is_silent(reading: Reading[object]) -> bool:
+    """Whether its source gives no answer."""
+    return reading.waited_seconds > SILENT_SECONDS
+
+
 def read_at(reading: Reading[object]) -> str:
     """When the figures were read, on the clock of this machine, and whether their source has fallen silent since."""
-    silent = reading.waited_seconds > SILENT_SECONDS
-    parts = [f"no answer for {reading.waited_seconds:.0f} s"] if silent else []
+    parts = [f"no answer for {reading.waited_seconds:.0f} s"] if is_silent(reading) else []
     if reading.value is not None:
         parts.append(f"as of {reading.taken_at.astimezone():%H:%M:%S}")
     return ", ".join(parts)
+
+
+def read_at_each(readings: Mapping[str, Reading[object]]) -> str:
+    """When several things were read: one time if all were at about the same, else one for each."""
+    moments = [reading.taken_at for reading in readings.values() if reading.value is not None]
+    together = len(moments) == len(readings) and max(moments) - min(moments) <= APART
+    if together and not any(map(is_silent, readings.values())):
+        return read_at(min(readings.values(), key=lambda reading: reading.taken_at))
+    return "; ".join(f"{name} {said}" for name, reading in readings.items() if (said := read_at(reading)))
+
+
+def remarks(errors: Mapping[str, str]) -> list[Text]:
+    """What is not there, each reason once."""
+    return [Text(reason, "yellow") for reason in dict.fromkeys(errors.values())]
 
 
 def machine_panel(load: Load, before: Sequence[Load], width: int) -> Text:
@@ -86,7 +106,7 @@ def tiers_panel(tiers: Iterable[TierFigures]) -> Table:
             "" if share is None else bar(share),
             f"{state.objects:,}",
             f"{state.gets:,}",
-            f"{tier.recent_gets:,} in {tier.recent_seconds:.0f} s",
+            f"{tier.recent_gets:,} in {tier.recent_seconds:.0f} s" if tier.recent_seconds else "",
             _latency(tier),
         )
     return table
@@ -111,7 +131,7 @@ def assets_panel(rows: Iterable[AssetRow], now: datetime) -> Table:
     """One line per asset that is there, or whose last run came to nothing."""
     table = _table("asset", "source", "state", "age", "wall", "CPU", "energy", "stored", "checks")
     for row in rows:
-        if not (row.stored or row.succeeded_at or row.setback):
+        if not row.tried:
             continue
         state, cost = row.freshness(now), row.computed
         failed = [name for name, passed in row.checks.items() if not passed]

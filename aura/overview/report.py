@@ -1,7 +1,7 @@
 """One HTML file with the state of all assets, their costs and their pictures, to send to somebody.
 
-Belongs here: what stands in it, and in which order. Does not: reading (`project`), the look of figures (`markup`,
-`style.css`).
+Belongs here: what stands in it, in which order, and the file. Does not: reading (`project`), the look of figures
+(`markup`, `style.css`).
 
 Everything is in the file: it loads nothing, and opens without a network. It does not link to Dagster,
 which listens on the sender's machine alone.
@@ -10,10 +10,14 @@ which listens on the sender's machine alone.
 from __future__ import annotations
 
 import base64
+import os
+import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from itertools import groupby
+from pathlib import Path
 
 from aura.overview import asset_markup, markup
 from aura.overview.assets import AssetRow, asset_rows
@@ -33,6 +37,34 @@ def write_report(state: State) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>AURA report</title>'
         f"<style>{markup.STYLE.read_text()}{_STYLE}</style></head><body>{body}</body></html>"
     )
+
+
+def save_report(content: str, target: Path) -> None:
+    """Write the HTML to a file; what was there before stays as it is until all of the new one is on the disk.
+
+    Args:
+        content: The HTML.
+        target: The file, in a directory that exists; a link stays one.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    place = target.resolve()
+    draft = place.with_name(f".aura-report-{secrets.token_hex(8)}")
+    try:
+        with draft.open("x", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if place.exists():
+            shutil.copymode(place, draft)
+        draft.replace(place)
+    except OSError as error:
+        raise OSError(
+            f"{target} cannot be written: {error.strerror}; free space there, or give another place"
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _page(state: State) -> Iterator[str]:
@@ -63,8 +95,8 @@ def _assets(state: State, rows: Sequence[AssetRow]) -> Iterator[str]:
         yield markup.remedy("Nothing is materialized yet", "`make demo` computes the built-in sources.", alarm=False)
     for partition, group in groupby(rows, key=lambda row: row.partition):
         there = list(group)
-        tried = [row for row in there if row.stored or row.succeeded_at or row.setback]
-        never = [row.asset for row in there if row not in tried]
+        tried = [row for row in there if row.tried]
+        never = [row.asset for row in there if not row.tried]
         yield markup.heading(partition)
         if tried:
             yield asset_markup.asset_table(tried, state.taken_at, None, known)

@@ -1,13 +1,11 @@
 """`aura top`: machine, tiers, events and assets, live in the whole terminal.
 
-Belongs here: the screen, its keys, when it is drawn. Does not: reading (`stored`, `costs`, `event_log`, `machine`),
-text (`panels`).
+Belongs here: the screen, its keys, when it is drawn. Does not: reading (`sources`), text (`panels`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
@@ -18,78 +16,24 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Footer, Static
 
-from aura.corpus.errors import CorpusError
-from aura.corpus.registry import SourceRegistry
-from aura.events.errors import EventError
 from aura.overview import units
-from aura.overview.assets import AssetRow, asset_rows
-from aura.overview.costs import ERRORS as COST_ERRORS
-from aura.overview.costs import CostBook, CostView
-from aura.overview.event_log import EventView, TopicFigures
-from aura.overview.machine import MachineView
-from aura.overview.panels import absence, assets_panel, events_panel, machine_panel, read_at, tiers_panel
-from aura.overview.readings import Reader, Reading
-from aura.overview.stored import StoredValue, StoreView, TierFigures
-from aura.settings import Settings
-from aura.tiers.errors import StoreError
-from aura.tiers.published import CatalogError
-
-OWNER_SECONDS = 5.0
-SLOW_SECONDS = 5.0
-"""Events and assets are read no more often than this."""
+from aura.overview.panels import (
+    absence,
+    assets_panel,
+    events_panel,
+    machine_panel,
+    read_at,
+    read_at_each,
+    remarks,
+    tiers_panel,
+)
+from aura.overview.readings import Reading
+from aura.overview.sources import SLOW_SECONDS, Sources
 
 AGES_SECONDS = 10.0
 """Ages are counted on so often."""
 
 FASTEST, SLOWEST = 0.25, 60.0
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What the screen reads."""
-
-    machine: MachineView
-    tiers: Reader[tuple[TierFigures, ...]]
-    values: Reader[tuple[StoredValue, ...]]
-    topics: Reader[tuple[TopicFigures, ...]]
-    costs: Reader[CostBook]
-    partitions: Callable[[], list[str]]
-
-    @classmethod
-    def of(cls, settings: Settings) -> Sources:
-        """The sources of a project; nothing is opened yet."""
-        store = StoreView(settings.store_directory, OWNER_SECONDS)
-        events = EventView(settings)
-        costs = CostView(settings.tracking_uri, settings.measure.mlflow_experiment)
-        registry = SourceRegistry(settings.sources_file)
-
-        def partitions() -> list[str]:
-            try:
-                return [spec.name for spec in registry.specs()]
-            except CorpusError:
-                return []
-
-        return cls(
-            machine=MachineView(),
-            tiers=Reader(store.tiers, (StoreError,)),
-            values=Reader(store.values, (StoreError, CatalogError)),
-            topics=Reader(events.topics, (EventError,)),
-            costs=Reader(costs.book, COST_ERRORS),
-            partitions=partitions,
-        )
-
-    def latest_costs(self, patience_seconds: float) -> Reading[CostBook]:
-        """The costs now."""
-        return self.costs.latest(max_age_seconds=SLOW_SECONDS, patience_seconds=patience_seconds)
-
-    def latest_values(self, patience_seconds: float) -> Reading[tuple[StoredValue, ...]]:
-        """The published values now."""
-        return self.values.latest(max_age_seconds=SLOW_SECONDS, patience_seconds=patience_seconds)
-
-    def assets(self, patience_seconds: float) -> list[AssetRow]:
-        """One row per asset and partition."""
-        costs, values = self.latest_costs(patience_seconds), self.latest_values(patience_seconds)
-        return asset_rows(costs.value or CostBook({}), values.value or (), self.partitions())
 
 
 class Top(App[None]):
@@ -185,16 +129,16 @@ class Top(App[None]):
         self._title("machine", f"as of {load.taken_at.astimezone():%H:%M:%S}, lines reach back {back}")
 
     def _draw_assets(self, now: datetime) -> None:
-        """The assets, once their costs are known; what cannot be read is said in their place or above them."""
-        costs, values = self._sources.latest_costs(0), self._sources.latest_values(0)
-        self._title("assets", read_at(costs))
-        if (missing := absence(costs)) is not None:
-            self._show("assets", missing, lambda: Text(missing, "yellow" if costs.error else "dim"))
+        """The assets, once their costs are known or known to be missing; what cannot be read is said above them."""
+        known = self._sources.assets(0)
+        self._title("assets", read_at_each({"costs": known.costs, "stored": known.values}))
+        if known.costs.value is None and known.costs.error is None:
+            waiting = absence(known.costs) or ""
+            self._show("assets", waiting, lambda: Text(waiting, "dim"))
             return
-        rows = self._sources.assets(0)
-        panel: list[RenderableType] = [] if values.error is None else [Text(values.error, "yellow")]
-        state = (rows, values.error, now.timestamp() // AGES_SECONDS)
-        self._show("assets", state, lambda: Group(*panel, assets_panel(rows, now)))
+        rows, errors = known.rows, known.errors
+        state = (rows, errors, now.timestamp() // AGES_SECONDS)
+        self._show("assets", state, lambda: Group(*remarks(errors), assets_panel(rows, now)))
 
     def _draw_head(self) -> None:
         state = "paused" if self._paused else f"every {self._interval:g} s"

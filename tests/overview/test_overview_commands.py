@@ -1,10 +1,11 @@
-"""`aura top` on real homes: an empty one, and one with a store, costs and events."""
+"""`aura top` on real homes: an empty one, one with a store, costs and events, and one with something damaged."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
+import socket
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,14 +19,18 @@ from aura.events.opening import open_event_log
 from aura.measure.cost import Cost
 from aura.measure.energy import Energy
 from aura.measure.mlflow_recorder import MlflowRecorder
+from aura.measure.mlflow_store import database_path
 from aura.measure.recorder import Record
 from aura.overview.event_log import TopicFigures
-from aura.overview.panels import absence, read_at
+from aura.overview.once import as_object, look_at
+from aura.overview.panels import absence, read_at, read_at_each
 from aura.overview.readings import Reader, Reading
-from aura.overview.top import Sources, Top
+from aura.overview.sources import Sources, has_owner
+from aura.overview.top import Top
 from aura.settings import load_settings
 from aura.tiers.catalog import Catalog
 from aura.tiers.opening import open_configured_store
+from aura.tiers.places import pointer_key
 from aura.topology.cycles import Cycle, CycleProvenance, RepresentativeCycles
 
 CYCLES = RepresentativeCycles(
@@ -66,9 +71,9 @@ def used(empty):
         yield empty
 
 
-def run(*arguments):
+def run(*arguments, code=0):
     result = CliRunner().invoke(app, list(arguments))
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == code, (result.output, result.exception)
     return result.stdout
 
 
@@ -88,7 +93,87 @@ def test_top_says_the_same_as_json(used):
     assert (asset["asset"], asset["partition"], asset["joules"], asset["energy_source"]) == (
         "embedding_loops", "notes", 12.5, "modelled",
     )  # fmt: skip
+    assert (asset["peak_memory_mib"], asset["rows"]) == (1.0, 1)
+    assert asset["current_at"] == asset["succeeded_at"]
+    assert sum(asset["tier_bytes"].values()) == asset["bytes"] > 0
+    assert asset["tier_bytes"].keys() <= {"L0", "L1", "L2", "L3"}
     assert next(topic for topic in state["events"] if topic["name"] == "corpus.items")["records"] == 1
+    assert state["taken_at"].keys() == {"tiers", "events", "costs", "values", "sources"}
+    moments = map(datetime.fromisoformat, state["taken_at"].values())
+    assert max(moments) <= datetime.fromisoformat(state["at"])
+
+
+def test_recent_gets_are_told_with_their_window_once_there_is_one(used):
+    sources = Sources.of(used)
+    (first, *_), (second, *_) = (as_object(look_at(sources, lambda *_: None))["tiers"] for _ in range(2))
+    assert (first["recent_gets"], first["recent_get_seconds"], first["recent_seconds"]) == (None, None, None)
+    assert second["recent_seconds"] > 0
+    assert second["recent_gets"] >= 0
+
+
+def damage_sources(settings):
+    settings.sources_file.write_text("{", encoding="utf-8")
+
+
+def damage_pointer(settings):
+    with open_configured_store(settings) as store:
+        store.put(pointer_key("embedding_loops", "notes"), b"{")
+
+
+def damage_log(settings):
+    settings.event_log_file.write_bytes(b"this is no database" * 1000)
+
+
+def damage_costs(settings):
+    database_path(settings.tracking_uri).write_text("this is no database", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("damage", "name", "told"),
+    [
+        (damage_sources, "sources", "sources.json is damaged"),
+        (damage_pointer, "pointers", "the pointer 'pointers/embedding_loops/notes' cannot be read"),
+        (damage_log, "events", "log.db"),
+        (damage_costs, "costs", "cannot read costs from MLflow"),
+    ],
+)
+def test_what_is_damaged_is_said_and_the_exit_code_tells(used, damage, name, told):
+    damage(used)
+    state = json.loads(run("top", "--json", code=1))
+    assert state["errors"].keys() == {name}
+    assert told in state["errors"][name]
+    assert told in " ".join(run("top", "--once", code=1).split())
+
+
+def test_what_is_damaged_is_said_on_the_live_screen_above_the_assets(used):
+    damage_sources(used)
+
+    async def look():
+        top = Top(Sources.of(used), "home", interval=0.25, window=timedelta(minutes=1))
+        async with top.run_test(size=(150, 50)) as pilot:
+            drawn = await drawn_when(top, pilot, "sources.json is damaged")
+            assert "embedding_loops" in drawn
+
+    asyncio.run(look())
+
+
+def test_a_store_without_an_owner_is_no_failure_and_one_that_is_silent_is(empty):
+    directory = empty.store_directory
+    assert not has_owner(directory)
+    with open_configured_store(empty):
+        assert has_owner(directory)
+        address = (directory / "owner.json").read_text()
+    assert not has_owner(directory)
+    # As a killed owner leaves it.
+    (directory / "owner.json").write_text(address)
+    assert not has_owner(directory)
+    state = json.loads(run("top", "--json"))
+    assert "aura tiers serve" in state["errors"]["values"]
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(json.loads(address)["socket"])
+        mute.listen()
+        assert has_owner(directory)
+        assert Sources.of(empty).unread(["tiers", "values", "events", "costs"]) == ["tiers", "values", "costs"]
 
 
 def test_top_in_an_empty_home_says_the_remedies_and_makes_nothing(empty):
@@ -96,6 +181,7 @@ def test_top_in_an_empty_home_says_the_remedies_and_makes_nothing(empty):
     assert "aura tiers serve" in state["errors"]["tiers"]
     assert "make up" in state["errors"]["events"]
     assert (state["tiers"], state["events"], state["assets"]) == (None, None, [])
+    assert [name for name, moment in state["taken_at"].items() if moment is None] == ["tiers", "events", "values"]
     assert not empty.home.exists()
 
 
@@ -164,6 +250,16 @@ def test_a_panel_says_when_it_was_read_and_since_when_its_source_is_silent():
     at = f"as of {moment.astimezone():%H:%M:%S}"
     assert read_at(Reading("value", moment, None, 0.4)) == at
     assert read_at(Reading("value", moment, None, 9.0)) == f"no answer for 9 s, {at}"
+    later = moment + timedelta(seconds=30)
+    then = f"as of {later.astimezone():%H:%M:%S}"
+    costs, stored = Reading("value", moment, None, 0.0), Reading("value", later, None, 0.0)
+    soon = replace(stored, taken_at=moment + timedelta(seconds=5))
+    assert read_at_each({"costs": costs, "stored": stored}) == f"costs {at}; stored {then}"
+    assert read_at_each({"costs": costs, "stored": soon}) == at
+    assert read_at_each({"costs": costs, "stored": Reading(None, later, "start it", 0.0)}) == f"costs {at}"
+    assert read_at_each({"costs": costs, "stored": replace(soon, waited_seconds=9.0)}).startswith(
+        f"costs {at}; stored no"
+    )
     assert absence(Reading("value", moment, None, 9.0)) is None
     assert absence(Reading(None, moment, None, 9.0)) == "no answer for 9 s"
     assert absence(Reading(None, moment, "start it", 9.0)) == "start it"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import resource
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -24,6 +26,7 @@ from aura.overview import costs
 from aura.overview import report as report_module
 from aura.overview.pictures import PICTURES, Picture
 from aura.overview.project import Section
+from aura.overview.report import save_report
 from aura.settings import load_settings
 from aura.tiers.catalog import Catalog
 from aura.tiers.opening import open_configured_store
@@ -134,6 +137,35 @@ def test_the_report_is_one_file_that_loads_nothing(settings, report, tmp_path):
     assert not re.search(r"(src|href)=[\"'](?!data:|#)", content)
     assert "<script" not in content
     assert "--force" in run("report", str(tmp_path / "report.html"), code=2)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(empty, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    (tmp_path / "taken").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for place, remedy in (("none/report.html", "make it"), ("taken", "aura-report.html"), ("pipe", "no ordinary file")):
+        assert remedy in run("report", str(tmp_path / place), "--force", code=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pipe", "taken"]
+
+
+def test_the_old_report_stays_until_the_new_one_is_on_the_disk(tmp_path):
+    target = tmp_path / "report.html"
+    save_report("old", target)
+    target.chmod(0o640)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"report\.html cannot be written: .*give another place"):
+            save_report("new" * (1 << 16), target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert target.read_text() == "old"
+    link = tmp_path / "latest.html"
+    link.symlink_to(target.name)
+    save_report("new", link)
+    assert (target.read_text(), target.stat().st_mode & 0o777) == ("new", 0o640)
+    assert link.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest.html", "report.html"]
 
 
 def test_without_an_owner_the_tiers_are_read_from_the_disk_and_with_one_from_its_memory(settings, report):
