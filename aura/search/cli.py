@@ -5,9 +5,8 @@ Belongs here: printing. Does not: anything that another program needs.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -19,7 +18,7 @@ from aura.corpus.cli import source_names
 from aura.loading import open_catalog
 from aura.search.places import Within
 from aura.settings import load_settings
-from aura.terminal import completing, working
+from aura.terminal import AsJson, completing, print_json, working
 
 if TYPE_CHECKING:
     from aura.search.finding import Found
@@ -35,11 +34,12 @@ def search(
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many items.")] = 10,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, without previews.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print the items nearest to a query.
 
     For example `aura search "parse a date"`, `aura search seven --in images`, `aura search spoken.wav --in texts`.
+    As JSON they have no previews.
     """
     from aura.search.finding import find_published
     from aura.search.preview import printable
@@ -48,7 +48,7 @@ def search(
     with open_catalog() as catalog, working("Searching ..."):
         found = find_published(catalog, settings, query, within=within, source=source, count=count)
     if as_json:
-        console.print_json(_json(found))
+        print_json(_as_object(found))
         return
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("cosine", justify="right")
@@ -64,13 +64,11 @@ def search(
     console.print(f"of {found.answer.searched:,} items, by {escape(printable(found.answer.model))}", style="dim")
 
 
-def _json(found: Found) -> str:
+def _as_object(found: Found) -> dict[str, Any]:
     answer = found.answer
-    return json.dumps(
-        {
-            "query": {"modality": answer.query.modality, "shown": answer.query.shown},
-            "model": answer.model,
-            "searched": answer.searched,
-            "hits": [asdict(hit) for hit in answer.hits],
-        }
-    )
+    return {
+        "query": {"modality": answer.query.modality, "shown": answer.query.shown},
+        "model": answer.model,
+        "searched": answer.searched,
+        "hits": [asdict(hit) for hit in answer.hits],
+    }

@@ -6,7 +6,6 @@ Belongs here: arguments and what a person reads. Does not: starting servers (`au
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -28,7 +27,7 @@ from aura.services.server import Server
 from aura.services.stack import prepare_dagster_home
 from aura.services.status import Report, check_services
 from aura.settings import load_settings
-from aura.terminal import AsJsonLines, completing, print_json_lines, working
+from aura.terminal import AsJson, AsJsonLines, completing, print_json, print_json_lines, working
 
 services_app = typer.Typer(
     no_args_is_help=True, help="Real servers on this machine without Docker: Kafka, Neo4j, Redis, PostgreSQL."
@@ -196,18 +195,16 @@ def services_env(names: Names = None) -> None:
             typer.echo(f"export {variable}={shlex.quote(value)}")
 
 
-def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON (status.schema.json).")] = False,  # noqa: FBT002
-) -> None:
+def status(*, as_json: AsJson = False) -> None:
     """Do a real operation on each configured service; say what fails, what to do, and what else is affected.
 
-    For example `aura status`, or `aura status --json` for another program. The exit code is 1 if a configured service
-    failed.
+    For example `aura status`, or `aura status --json` for another program (aura/services/status.schema.json says what
+    it gets). The exit code is 1 if a configured service failed.
     """
     with working("Asking every service ..."):
         report = check_services(load_settings(), now=datetime.now(UTC))
     if as_json:
-        typer.echo(json.dumps(report.to_json(), indent=2))
+        print_json(report.to_json())
     else:
         _print_report(report)
     sys.exit(int(not report.healthy))

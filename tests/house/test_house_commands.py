@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.main import get_command
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 
 from aura.cli import app, main
 from aura.settings import SECRETS, load_settings, variable_of
-from aura.terminal import completing, working
+from aura.terminal import AsJson, AsJsonLines, completing, working
 
 AURA = Path(sys.executable).with_name("aura")
 PROJECT = Path(__file__).resolve().parents[2]
@@ -94,6 +95,12 @@ def test_what_a_document_calls_can_be_called(document):
 @pytest.mark.parametrize("name", sorted(COMMANDS.keys() - SILENT))
 def test_what_prints_a_table_or_a_value_prints_json_too(name):
     assert "--json" in {option for parameter in COMMANDS[name].params for option in parameter.opts}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - SILENT))
+def test_json_is_asked_for_in_one_of_two_ways(name):
+    said = {parameter.help for parameter in COMMANDS[name].params if "--json" in parameter.opts}
+    assert said <= {get_args(kind)[1].help for kind in (AsJson, AsJsonLines)}
 
 
 def test_the_commands_without_json_are_there():

@@ -5,7 +5,6 @@ Belongs here: options, the table, the JSON object. Does not: what is computed (t
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import replace as with_changes
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from aura.terminal import completing, working
+from aura.terminal import AsJson, completing, print_json, working
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +60,7 @@ def tiers_replay(
             help="routes, decoding, blocks, int64, int32, text; else by content.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of the table.")] = False,
+    as_json: AsJson = False,
     plot: Annotated[Path | None, typer.Option(help="Draw miss ratio over capacity into this PNG.")] = None,
     store: Annotated[
         bool, typer.Option("--store", help="Also with real bytes through a store in a temporary directory.")
@@ -101,7 +100,7 @@ def tiers_replay(
         outcomes = _through_store(accesses, capacities[0], names, object_bytes) if store else {}
     stacked = _stacked(tier_costs, rows)
     if as_json:
-        typer.echo(json.dumps(_as_object(accesses, rows, outcomes) | stacked, indent=1))
+        print_json(_as_object(accesses, rows, outcomes) | stacked)
     else:
         _print(accesses, rows, outcomes, capacities[0], object_bytes)
         for name, cost in stacked.items():
