@@ -51,11 +51,6 @@ def read_query(given: str | Path) -> Query:
     return Query("text", given, given)
 
 
-def image_query(content: bytes, shown: str = "an image") -> Query:
-    """An image that is at hand."""
-    return Query("image", content, shown)
-
-
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
