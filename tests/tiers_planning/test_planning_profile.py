@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -182,6 +183,9 @@ def powercap(tmp_path):
     (zone / "max_energy_range_uj").write_text("262143328850\n")
     (zone / "energy_uj").write_text("0\n")
     counter = subprocess.Popen([sys.executable, "-c", COUNTER, str(zone), "40"])
+    while (zone / "energy_uj").read_text() == "0\n":
+        assert counter.poll() is None
+        time.sleep(0.01)
     yield tmp_path
     counter.kill()
     counter.wait()
