@@ -284,7 +284,7 @@ class ServiceSettings(_Section):
     dagster_port: Port = Field(3000, description="Dagster UI.")
     mlflow_port: Port = Field(5000, description="MLflow UI, if MLflow is the embedded one.")
     dashboard_port: Port = Field(8501, description="Streamlit dashboard.")
-    dashboard_read_only: bool = Field(False, description="The dashboard offers no action that changes something.")  # noqa: FBT003  pydantic's signature
+    dashboard_read_only: bool = Field(False, description="The dashboard materializes, publishes and replays nothing.")  # noqa: FBT003  pydantic's signature
     kafka_port: Port | None = Field(None, description="Kafka of `aura services up` (none: a free one, kept).")
     neo4j_port: Port | None = Field(None, description="Neo4j of `aura services up` (none: a free one, kept).")
     redis_port: Port | None = Field(None, description="Redis of `aura services up` (none: a free one, kept).")

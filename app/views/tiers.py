@@ -7,7 +7,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app.actions import confirm
 from app.charts import tier_charts
-from app.frame import PICTURES_EVERY_SECONDS, SEE_ABOVE, TIERS_EVERY_SECONDS, Frame, as_of, draw_absence, draw_pictures
+from app.frame import PICTURES_EVERY_SECONDS, TIERS_EVERY_SECONDS, Frame, as_of, draw_absence, draw_pictures
 from aura.overview import markup
 from aura.overview.replays import LIMIT, Replayed, own_trace, replayed, uploaded_trace
 from aura.overview.stored import RECENT_SECONDS
@@ -27,8 +27,9 @@ def draw(frame: Frame) -> None:
     frame.part(draw_tiers, "tiers", TIERS_EVERY_SECONDS)
     st.header("The last placement", anchor=False)
     frame.part(draw_placement, "placement", PICTURES_EVERY_SECONDS)
-    st.header("Which policy would have missed least?", anchor=False)
-    draw_replay(frame)
+    if not frame.settings.services.dashboard_read_only:
+        st.header("Which policy would have missed least?", anchor=False)
+        draw_replay(frame)
 
 
 def draw_tiers(frame: Frame) -> None:
@@ -45,18 +46,19 @@ def draw_tiers(frame: Frame) -> None:
             for chart in tier_charts(rates):
                 st.vega_lite_chart(chart, width=400)
         st.html(markup.note(f"Sampled every {TIERS_EVERY_SECONDS:g} s while somebody looks."))
-    values = frame.values().value
-    if values:
-        st.html(markup.value_tiers(values))
+    values = frame.values()
+    if values.value:
+        st.html(markup.note(f"{as_of(values)} Bytes of each published value by the fastest tier that holds them."))
+        st.html(markup.value_tiers(values.value))
 
 
 def draw_placement(frame: Frame) -> None:
     """What the tiers cost here, and the placement before and after."""
-    values = frame.values().value
-    if values is None:
-        st.html(markup.note(SEE_ABOVE))
+    values = frame.values()
+    draw_absence(values, "What is published is not known", str(frame.settings.store_directory))
+    if values.value is None:
         return
-    published = {value.name for value in values}
+    published = {value.name for value in values.value}
     for name in ("tier_placement", "tier_profile"):
         if name in published:
             draw_pictures(frame.shown(name, None, object))

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 import soundfile
+import streamlit as st
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from sklearn.datasets import load_digits
@@ -43,6 +44,8 @@ min_label_items = 5
 landmarks = 20
 [measure]
 energy = "modelled"
+[services]
+dagster_port = {dagster_port}
 """
 
 
@@ -121,17 +124,25 @@ def _wait_for(process: subprocess.Popen[str], address: str) -> None:
     pytest.fail(f"{address} did not answer within a minute")
 
 
-def _home(directory: Path, more: str = "") -> Home:
+def _home(directory: Path, dagster_port: int, more: str = "") -> Home:
     home = Home(directory / "home", directory / "aura.toml")
-    home.config.write_text(CONFIG.format(home=home.path) + more)
+    home.config.write_text(CONFIG.format(home=home.path, dagster_port=dagster_port) + more)
     return home
 
 
 @pytest.fixture(scope="session")
-def materialized(tmp_path_factory) -> Home:
+def closed_port() -> Iterator[int]:
+    """A port on which nothing listens, kept so that nothing else comes to."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def materialized(tmp_path_factory, closed_port) -> Home:
     """Thirty texts of two kinds, taken through the whole graph by the real command."""
     directory = tmp_path_factory.mktemp("materialized")
-    home = _home(directory)
+    home = _home(directory, closed_port)
     for label, sentence in SENTENCES.items():
         folder = directory / "letters" / label
         folder.mkdir(parents=True)
@@ -143,10 +154,10 @@ def materialized(tmp_path_factory) -> Home:
 
 
 @pytest.fixture(scope="session")
-def album(tmp_path_factory) -> Home:
+def album(tmp_path_factory, closed_port) -> Home:
     """Handwritten digits, each with a note and a tone of its own, in a space that was trained on them."""
     directory = tmp_path_factory.mktemp("album")
-    home = _home(directory, "[joint]\nsteps = 30\nwidth = 32\nlayers = 1\n")
+    home = _home(directory, closed_port, "[joint]\nsteps = 30\nwidth = 32\nlayers = 1\n")
     digits = load_digits(n_class=2)
     times = np.arange(800) / 8000
     for number, (image, label) in enumerate(zip(digits.images[:40], digits.target[:40], strict=True)):
@@ -161,15 +172,31 @@ def album(tmp_path_factory) -> Home:
 
 
 @pytest.fixture
-def empty(tmp_path) -> Home:
+def empty(tmp_path, closed_port) -> Home:
     """A home that does not exist yet."""
-    return _home(tmp_path)
+    return _home(tmp_path, closed_port)
+
+
+@pytest.fixture
+def at_home(monkeypatch) -> Iterator[Callable[..., None]]:
+    """Has what runs in this process use a home and further settings, without readers that were opened before."""
+
+    def use(home: Home, **settings: str) -> None:
+        for name in [name for name in os.environ if name.startswith("AURA_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AURA_CONFIG", str(home.config))
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+
+    st.cache_resource.clear()
+    yield use
+    st.cache_resource.clear()
 
 
 @pytest.fixture(scope="module")
-def empty_address(tmp_path_factory) -> Iterator[str]:
+def empty_address(tmp_path_factory, closed_port) -> Iterator[str]:
     """The dashboard of a home that does not exist yet."""
-    with _home(tmp_path_factory.mktemp("empty")).dashboard() as found:
+    with _home(tmp_path_factory.mktemp("empty"), closed_port).dashboard() as found:
         yield found
 
 
@@ -185,14 +212,6 @@ def browser(chromium):
 def address(materialized):
     with materialized.dashboard() as found:
         yield found
-
-
-@pytest.fixture(scope="session")
-def closed_port() -> int:
-    """A port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ ASSETS = (
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-def test_assets_with_their_costs_and_the_tiers_are_visible(opened, address, owner, screen):
+def test_assets_with_their_costs_and_the_tiers_are_visible(opened, address, owner, closed_port, screen):
     page = opened(address, screen)
     for asset in ASSETS:
         line = row(page, asset)
@@ -45,7 +45,8 @@ def test_assets_with_their_costs_and_the_tiers_are_visible(opened, address, owne
     expect(page.locator("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg")).to_be_visible()
     assert page.locator(".au-remedy").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= SCREENS[screen][0]
-    expect(page.get_by_role("link", name="Dagster")).to_have_attribute("href", "http://127.0.0.1:3000")
+    dagster = f"http://127.0.0.1:{closed_port}"
+    expect(page.get_by_role("link", name="Dagster")).to_have_attribute("href", dagster)
     keep(page, f"overview-{screen}")
 
 
@@ -186,6 +187,9 @@ def test_a_dashboard_for_reading_only_offers_no_action(opened, materialized, own
         page.goto(found)
         shows(page.locator("[data-testid=stMainBlockContainer]"), "Latest runs")
         expect(page.get_by_text("Materialize an asset")).to_have_count(0)
+        page.goto(f"{found}/tiers")
+        shows(page.locator("[data-testid=stMainBlockContainer]"), "The last placement")
+        expect(page.get_by_role("button", name="Replay ...")).to_have_count(0)
 
 
 @pytest.mark.parametrize("screen", SCREENS)

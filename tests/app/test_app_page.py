@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from aura.tiers.budgets import TierBudgets
@@ -19,15 +17,11 @@ ASK_AGAIN_SECONDS = 0.2
 
 
 @pytest.fixture
-def page(monkeypatch):
+def page(at_home):
     """Runs the page on a home until what is waited for is drawn."""
 
     def run(home, awaited, **settings):
-        for name in [name for name in os.environ if name.startswith("AURA_")]:
-            monkeypatch.delenv(name)
-        monkeypatch.setenv("AURA_CONFIG", str(home.config))
-        for name, value in settings.items():
-            monkeypatch.setenv(name, value)
+        at_home(home, **settings)
         app = AppTest.from_file(str(PAGE), default_timeout=60)
         for _ in range(300):
             app.run()
@@ -38,9 +32,7 @@ def page(monkeypatch):
             time.sleep(ASK_AGAIN_SECONDS)
         pytest.fail(f"{awaited!r} was never drawn, but {drawn}")
 
-    st.cache_resource.clear()
-    yield run
-    st.cache_resource.clear()
+    return run
 
 
 def test_an_empty_project_is_drawn_and_stays_empty(page, empty):
