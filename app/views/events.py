@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import streamlit as st
 
 from app.actions import confirm
 from app.frame import EVENTS_EVERY_SECONDS, SEE_ABOVE, Frame, as_of, clock, draw_absence
 from aura.events.errors import EventError
-from aura.events.event import new_event
+from aura.events.event import Event, new_event
 from aura.events.opening import open_event_log
 from aura.events.schemas import packaged_schemas
 from aura.events.topics import DEAD, TOPICS
@@ -23,7 +24,8 @@ ICON = ":material/bolt:"
 TAIL = 50
 """Latest records that are listed."""
 
-EXAMPLE = '{"source": "notes", "changed": ["todo.txt"], "removed": []}'
+NAMES = tuple(topic.name for topic in TOPICS.all() if not topic.name.endswith(DEAD))
+"""The topics, without those of dead letters."""
 
 
 def draw(frame: Frame) -> None:
@@ -52,19 +54,21 @@ def draw_tail(frame: Frame) -> None:
         st.html(markup.note(SEE_ABOVE))
         return
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-        names = [topic.name for topic in TOPICS.all() if not topic.name.endswith(DEAD)]
-        topic = st.selectbox("Topic", names, key="topic")
+        topic = st.selectbox("Topic", NAMES, key="topic")
         dead = st.toggle("Dead letters", key="dead", help="What could not be processed, with the reason.")
-    tail = frame.tail(topic + DEAD if dead else topic, TAIL)
-    draw_absence(tail, f"{topic} cannot be read", frame.event_log)
+    name = topic + DEAD if dead else topic
+    # One more than is listed, which tells whether there are more.
+    tail = frame.tail(name, TAIL + 1)
+    draw_absence(tail, f"{name} cannot be read", frame.event_log)
     if tail.value is None:
         return
     since = frame.since()
     records = [record for record in tail.value if since is None or record.time >= since]
-    if not records:
-        st.html(markup.note("No record within the time window."))
-        return
-    st.dataframe([_row(record) for record in records], hide_index=True)
+    none = "" if records else " No record within the time window."
+    left_out = f" Only the latest {TAIL} are listed." if len(records) > TAIL else ""
+    st.html(markup.note(f"{as_of(tail)}{none}{left_out}"))
+    if records:
+        st.dataframe([_row(record) for record in records[:TAIL]], hide_index=True)
 
 
 def _row(record: TailRecord) -> dict[str, object]:
@@ -80,30 +84,42 @@ def _row(record: TailRecord) -> dict[str, object]:
 
 
 def draw_publish(frame: Frame) -> None:
-    """A form for one event."""
+    """The topic and type of one event, and a form for what is in it."""
+    with st.container(horizontal=True, gap="small"):
+        topic = st.selectbox("Topic", NAMES, key="to")
+        kind = st.selectbox("Type", TOPICS.get(topic).types, key=f"type-of-{topic}")
+    version = packaged_schemas().versions()[kind][-1]
+    schema = packaged_schemas().load(kind, version)
+    example = json.dumps(schema["examples"][0], ensure_ascii=False)
+    st.html(markup.note(f"{schema['description']} Such as:"))
+    st.code(example, language="json", wrap_lines=True)
     with st.form("publish", border=True):
-        with st.container(horizontal=True, gap="small"):
-            topic = st.selectbox("Topic", [t.name for t in TOPICS.all() if not t.name.endswith(DEAD)], key="to")
-            key = st.text_input("Key", placeholder="events with the same key keep their order", key="event-key")
-        data = st.text_area("Data, a JSON object", placeholder=EXAMPLE, key="event-data")
-        if st.form_submit_button("Publish ..."):
-            confirm(
-                f"Publish an event on {topic}? Whoever listens acts on it.", lambda: _publish(frame, topic, key, data)
-            )
+        key = st.text_input("Key", placeholder="events with the same key keep their order", key="event-key")
+        data = st.text_area("Data, a JSON object", key="event-data")
+        if not st.form_submit_button("Publish ..."):
+            return
+
+    def publish() -> str:
+        found = _payload(data, example)
+        event = new_event(kind, found, source="aura/dashboard", key=key or "dashboard", version=version)
+        return _publish(frame, topic, event)
+
+    confirm(f"Publish an event of the type `{kind}` on `{topic}`? Whoever listens acts on it.", publish)
 
 
-def _publish(frame: Frame, topic: str, key: str, data: str) -> str:
+def _payload(data: str, example: str) -> dict[str, Any]:
     try:
         payload = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise EventError(f"the data is not a JSON object such as {EXAMPLE}: {error}") from error
+        raise EventError(f"the data is not a JSON object such as {example}: {error}") from error
     if not isinstance(payload, dict):
-        raise EventError(f"the data is {data[:80]!r}; give a JSON object such as {EXAMPLE}")
+        raise EventError(f"the data is {data[:80]!r}; give a JSON object such as {example}")
+    return payload
+
+
+def _publish(frame: Frame, topic: str, event: Event) -> str:
     log = open_event_log(frame.settings)
     try:
-        kind = log.registry.get(topic).types[0]
-        version = packaged_schemas().versions().get(kind, [1])[-1]
-        event = new_event(kind, payload, source="aura/dashboard", key=key or "dashboard", version=version)
         ack = log.publish(topic, [event])[0]
     finally:
         log.close()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import streamlit as st
 
-from app.frame import PICTURES_EVERY_SECONDS, SEE_ABOVE, Frame, draw_absence, draw_pictures, made_at
+from app.frame import PICTURES_EVERY_SECONDS, SEE_ABOVE, Frame, clock, draw_absence, draw_pictures
 from app.pick import picked_partition
-from aura.experts.language.comparison import MoeVersusDense
+from aura.experts.language.comparison import Interval, MoeVersusDense
 from aura.experts.routing.requests import RequestActivations
 from aura.experts.routing.table import RoutingTable
 from aura.overview import markup
@@ -28,9 +26,9 @@ COLUMNS = {
     "dead_experts": "dead experts",
     "drop_rate": "dropped",
     "label_bits": "bits shared with the label",
-    "label_shuffled_max_bits": "by chance at most",
+    "label_shuffled_max_bits": "with shuffled labels at most",
     "cluster_bits": "bits shared with the cluster",
-    "cluster_shuffled_max_bits": "by chance at most ",
+    "cluster_shuffled_max_bits": "with shuffled clusters at most",
 }
 """What is shown of a layer, by its column in the routing table."""
 
@@ -80,12 +78,18 @@ def draw_comparison(frame: Frame) -> None:
     if shown is None:
         return
     comparison = shown.value
-    better = comparison.proves_nothing is None and comparison.equal_time.high < 0
-    state = "" if comparison.proves_nothing is not None else "fresh" if better else "late"
-    headline = f"{comparison.equal_steps.percent()} bits per byte at equal steps"
-    st.html(markup.verdict("Held-out text, three seeds", headline, comparison.sentence(), state))
+    seeds = len(comparison.cards)
+    about = f"Held-out text, {seeds} seed{'s' if seeds > 1 else ''}"
+    headline = f"{comparison.equal_time.percent()} bits per byte at equal time"
+    state = "" if comparison.proves_nothing is not None else mark(comparison.equal_time)
+    st.html(markup.verdict(about, headline, comparison.sentence(), state))
     draw_pictures(shown)
     st.dataframe(comparison.table().to_pandas(), hide_index=True)
+
+
+def mark(difference: Interval) -> str:
+    """The state of a verdict about a difference to the twin, below zero better; "" where zero lies in its interval."""
+    return "fresh" if difference.high < 0 else "late" if difference.low > 0 else ""
 
 
 def draw_requests(frame: Frame) -> None:
@@ -94,8 +98,10 @@ def draw_requests(frame: Frame) -> None:
     if not requests:
         return
     st.header("Requests", anchor=False)
-    partition = picked_partition(requests, (REQUESTS,), "request")
+    partition = picked_partition(requests, (REQUESTS,), "request", "Request")
     shown = frame.shown(REQUESTS, partition, RequestActivations)
-    if shown is not None:
-        st.html(markup.note(made_at(datetime.fromisoformat(shown.published.created_at))))
-        draw_pictures(shown)
+    if shown is None:
+        return
+    request = shown.value
+    st.html(markup.note(f"{request.tokens:,} tokens through {request.model}, answered at {clock(request.at)}."))
+    draw_pictures(shown)

@@ -140,9 +140,11 @@ def draw_runs(frame: Frame) -> None:
     since = frame.since()
     runs = [run for run in costs.value.runs if since is None or run.started_at >= since]
     if not runs:
-        st.html(markup.note("No run within the time window."))
+        st.html(markup.note(f"{as_of(costs)} No run within the time window."))
         return
     latest = sorted(runs, key=lambda run: run.started_at, reverse=True)[:RUNS]
+    left_out = f" Only the latest {RUNS} are listed." if len(runs) > RUNS else ""
+    st.html(markup.note(f"{as_of(costs)}{left_out}"))
     st.html(asset_markup.run_table(latest, datetime.now(UTC), frame.dagster))
 
 
@@ -153,19 +155,25 @@ def draw_alerts(frame: Frame) -> None:
         draw_absence(topics, "Alerts are not known", frame.event_log)
         return
     since = frame.since()
-    found: list[TailRecord] = []
+    tails: list[Reading[list[TailRecord]]] = []
+    shown: list[TailRecord] = []
+    left_out = ""
     for topic in (ALERTS, DRIFT):
-        tail = frame.tail(topic, ALERTS_SHOWN)
+        # One more than is listed, which tells whether there are more.
+        tail = frame.tail(topic, ALERTS_SHOWN + 1)
         draw_absence(tail, f"{topic} cannot be read", frame.event_log)
         if tail.value is None:
             return
-        found += tail.value
-    within = sorted(
-        (record for record in found if since is None or record.time >= since), key=lambda each: each.time, reverse=True
-    )
-    st.html(
-        markup.alert_table(within, datetime.now(UTC)) if within else markup.note("No alert within the time window.")
-    )
+        within = [record for record in tail.value if since is None or record.time >= since]
+        if len(within) > ALERTS_SHOWN:
+            left_out += f" Of {topic} only the latest {ALERTS_SHOWN} are listed."
+        shown += within[:ALERTS_SHOWN]
+        tails.append(tail)
+    none = "" if shown else " No alert within the time window."
+    st.html(markup.note(f"{as_of(min(tails, key=lambda tail: tail.taken_at))}{none}{left_out}"))
+    if shown:
+        latest = sorted(shown, key=lambda record: record.time, reverse=True)
+        st.html(markup.alert_table(latest, datetime.now(UTC)))
 
 
 def draw_costs(frame: Frame) -> None:

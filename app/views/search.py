@@ -91,4 +91,6 @@ def draw_corpus(frame: Frame) -> None:
     aside = manifest.set_aside()
     if aside.num_rows:
         with st.expander(f"{aside.num_rows:,} items are set aside"):
+            if aside.num_rows > LISTED:
+                st.html(markup.note(f"Only the first {LISTED} are listed."))
             st.dataframe(aside.slice(0, LISTED).to_pandas(), hide_index=True)

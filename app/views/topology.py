@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import streamlit as st
 
-from app.frame import PICTURES_EVERY_SECONDS, Frame, draw_absence, draw_pictures
+from app.frame import PICTURES_EVERY_SECONDS, Frame, draw_absence, draw_pictures, made_at
 from app.pick import picked_partition
 from aura.corpus.manifest import CorpusManifest
 from aura.embeddings.table import EmbeddingTable
@@ -91,6 +93,7 @@ def draw_loops(frame: Frame, partition: str) -> None:
     if loops is None or embeddings is None or manifest is None:
         return
     st.header("What the longest loops are about", anchor=False)
-    st.html(markup.note("The items of each loop in order; the last is a neighbour of the first."))
+    age = made_at(datetime.fromisoformat(loops.published.created_at))
+    st.html(markup.note(f"The items of each loop in order; the last is a neighbour of the first. {age}"))
     items = loop_items(loops.value, embeddings.value, manifest.value)
     st.dataframe(items.to_pandas(), hide_index=True)
