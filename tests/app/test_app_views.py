@@ -154,6 +154,15 @@ def test_a_request_is_shown_with_its_model_and_its_age_once(view, empty):
         assert "1,500 tokens through models/small-moe" in html(app)
 
 
+def test_the_tiers_and_the_values_on_them_are_each_as_of_their_own_reading(view, empty):
+    with open_store(empty.store_directory, budgets=SMALL) as store:
+        request = RequestActivations("chat-1", "m", 3, np.array([[3, 0]]), NOW)
+        Catalog(store).publish("request_activations", request, partition="chat-1", provenance={})
+        drawn = html(view("tiers", empty, "Bytes of each published value"))
+    assert drawn.count("As of ") == 2
+    assert "No placement is published" in drawn
+
+
 def test_placements_are_said_to_be_unknown_where_they_are(view, empty):
     drawn = html(view("tiers", empty, "What is published is not known"))
     assert "see above" not in drawn
