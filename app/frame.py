@@ -60,13 +60,16 @@ KEPT = 24
 """Topics of which the latest records stay in memory."""
 
 SHOWN = 8
-"""Values that stay in memory beyond the budget of those that are kept to be looked at."""
+"""Values that stay in memory, beside those that somebody looks at and the budget of those that are kept for that."""
 
 ASKING = "asking"
 """Whether a question has been put to the visitor since the page was drawn as a whole."""
 
 WAITING = "waiting"
-"""Whether the page was drawn without a source that had not answered."""
+"""Whether something has been drawn without a source that had not answered."""
+
+WHOLE = "whole"
+"""Whether the page has been drawn as a whole: what is drawn from then on is a part of it."""
 
 SEE_ABOVE = "Not known: see above."
 """Where an earlier part of the page has said why."""
@@ -155,27 +158,44 @@ class Frame:
             key: Its name on this page.
             every_seconds: How often it is drawn by itself while the page is live; None for never.
         """
-        st.fragment(draw, run_every=every_seconds if self.live else None, key=key)(self)
 
-    def costs(self) -> Reading[CostBook]:
+        def draw_part(frame: Frame) -> None:
+            draw(frame)
+            # A part has no end of the page, where the page waits for its sources: the page is drawn with it.
+            if st.session_state[WHOLE] and st.session_state[WAITING] and not st.session_state[ASKING]:
+                st.rerun()
+
+        st.fragment(draw_part, run_every=every_seconds if self.live else None, key=key)(self)
+
+    def start(self, *sources: Callable[[float], Reading[object]]) -> None:
+        """Have several sources read at the same time, before the first of them is waited for."""
+        for ask in sources:
+            ask(0.0)
+
+    def start_shown(self, partition: str | None, *names: str) -> None:
+        """The same for published values of a partition that `shown` will be asked for."""
+        for name in names:
+            self._shown(name, partition, 0.0)
+
+    def costs(self, patience_seconds: float = PATIENCE_SECONDS) -> Reading[CostBook]:
         """The costs now."""
         every = self.readers.costs_every_seconds
-        return self.readers.costs.latest(max_age_seconds=every / 2, patience_seconds=PATIENCE_SECONDS)
+        return self.readers.costs.latest(max_age_seconds=every / 2, patience_seconds=patience_seconds)
 
-    def values(self) -> Reading[tuple[StoredValue, ...]]:
+    def values(self, patience_seconds: float = PATIENCE_SECONDS) -> Reading[tuple[StoredValue, ...]]:
         """The published values now."""
         every = ASSETS_EVERY_SECONDS
-        return self.readers.values.latest(max_age_seconds=every / 2, patience_seconds=PATIENCE_SECONDS)
+        return self.readers.values.latest(max_age_seconds=every / 2, patience_seconds=patience_seconds)
 
-    def tiers(self) -> Reading[tuple[TierFigures, ...]]:
+    def tiers(self, patience_seconds: float = PATIENCE_SECONDS) -> Reading[tuple[TierFigures, ...]]:
         """The tiers now."""
         every = TIERS_EVERY_SECONDS
-        return self.readers.tiers.latest(max_age_seconds=every / 2, patience_seconds=PATIENCE_SECONDS)
+        return self.readers.tiers.latest(max_age_seconds=every / 2, patience_seconds=patience_seconds)
 
-    def topics(self) -> Reading[tuple[TopicFigures, ...]]:
+    def topics(self, patience_seconds: float = PATIENCE_SECONDS) -> Reading[tuple[TopicFigures, ...]]:
         """The topics of the event log now."""
         every = EVENTS_EVERY_SECONDS
-        return self.readers.topics.latest(max_age_seconds=every / 2, patience_seconds=PATIENCE_SECONDS)
+        return self.readers.topics.latest(max_age_seconds=every / 2, patience_seconds=patience_seconds)
 
     def services(self) -> Reading[Report]:
         """The state of the services, as it was found within the last minute."""
@@ -199,10 +219,7 @@ class Frame:
     def shown(self, name: str, partition: str | None, kind: type[Value]) -> Shown[Value] | None:
         """A published value with its pictures; None, and a panel with the reason, where it cannot be had."""
         title = name if partition is None else f"{name} of {partition}"
-        every = ASSETS_EVERY_SECONDS
-        reading = self.readers.shown.latest(
-            (name, partition), max_age_seconds=every / 2, patience_seconds=PATIENCE_SECONDS
-        )
+        reading = self._shown(name, partition, PATIENCE_SECONDS)
         draw_absence(reading, f"{title} cannot be shown", str(self.settings.store_directory))
         found = reading.value
         if found is None and not reading.error and not reading.pending:
@@ -212,6 +229,12 @@ class Frame:
             st.html(markup.remedy(f"{title} cannot be shown", other))
             return None
         return cast("Shown[Value] | None", found)
+
+    def _shown(self, name: str, partition: str | None, patience_seconds: float) -> Reading[Shown[object] | None]:
+        every = ASSETS_EVERY_SECONDS
+        return self.readers.shown.latest(
+            (name, partition), max_age_seconds=every / 2, patience_seconds=patience_seconds
+        )
 
     def since(self) -> datetime | None:
         """Where the window begins, in UTC; None where it has no beginning."""
@@ -261,10 +284,10 @@ def open_readers(settings: Settings) -> Readers:
 
 def draw_head(settings: Settings, subtitle: str) -> Frame:
     """Title, links and switches, the same on every page."""
-    st.session_state[ASKING] = st.session_state[WAITING] = False
+    st.session_state[ASKING] = st.session_state[WAITING] = st.session_state[WHOLE] = False
     st.html(markup.title(subtitle) + markup.note(f"home {settings.home}"))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        live = st.toggle("Live", value=True, key="live", help="Off: the figures stay as they are until it is on again.")
+        live = st.toggle("Live", value=True, key="live", help="Off: nothing is drawn again by itself.")
         window = st.segmented_control(
             "Time window", list(WINDOWS), default="1 d", required=True, key="window", label_visibility="collapsed"
         )
@@ -273,15 +296,23 @@ def draw_head(settings: Settings, subtitle: str) -> Frame:
     return Frame(settings, open_readers(settings), live, WINDOWS[window or "1 d"])
 
 
-def draw_absence(reading: Reading[object], title: str, address: str) -> None:
-    """Say that a source is not there, and the remedy; nothing if it is. A page that waits for it is drawn again."""
+def draw_absence(reading: Reading[object], title: str, address: str, *, late_seconds: float = 0.0) -> None:
+    """Say that a source is not there, and the remedy; nothing if it is. A page that waits for it is drawn again.
+
+    Args:
+        reading: What is known of the source.
+        title: What is missing without it.
+        address: Where it is.
+        late_seconds: How long it may take beyond the patience before an older result is called one.
+    """
+    waited = f"for {reading.waited_seconds:.1f} s so far. `aura status` says which services answer."
     if reading.error is not None:
         st.html(markup.remedy(title, reading.error))
-    elif reading.pending or reading.waited_seconds > OWNER_SECONDS:
-        waiting = (
-            f"Reading {address}, for {reading.waited_seconds:.0f} s so far. `aura status` says which services answer."
-        )
-        st.html(markup.remedy(f"{title} yet", waiting, alarm=False))
+    elif reading.pending:
+        st.html(markup.remedy(f"{title} yet", f"Reading {address}, {waited}", alarm=False))
+    elif reading.waited_seconds > late_seconds:
+        shown = f"Reading {address} anew, {waited} What is shown is as of {clock(reading.taken_at)}."
+        st.html(markup.remedy("There is no answer", shown, alarm=False))
     if reading.pending:
         look_again()
 
@@ -305,6 +336,7 @@ def draw_again_if_waiting() -> None:
 
     if st.session_state[WAITING]:
         wait()
+    st.session_state[WAITING], st.session_state[WHOLE] = False, True
 
 
 def as_of(reading: Reading[object]) -> str:

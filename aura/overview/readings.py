@@ -12,13 +12,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 Value_co = TypeVar("Value_co", covariant=True)
 Key = TypeVar("Key", bound=Hashable)
+
+IN_USE_SECONDS = 60.0
+"""What was asked for within this time is being looked at: a page asks for all that it shows more often than that."""
 
 AGAIN_SECONDS = 2.5
 """A source that was not there is asked again after this time, however long a result would be given."""
@@ -67,7 +70,7 @@ class Reader(Generic[Value]):
         self._errors = errors
         self._clock = clock
         self._lock = threading.Lock()
-        self._attempt: Future[Value] | None = None
+        self._attempt: Future[None] | None = None
         self._started = 0.0
         self._ended = float("-inf")
         self._latest: Reading[Value] = Reading(None, datetime.now(UTC), None, 0.0)
@@ -88,49 +91,73 @@ class Reader(Generic[Value]):
         if attempt is not None:
             wait_for([attempt], max(0.0, left))
         with self._lock:
-            if attempt is not None and attempt.done() and attempt is self._attempt:
-                self._attempt, self._ended = None, self._clock()
-                self._latest = self._result(attempt)
+            if self._attempt is not None and self._attempt.done():
+                defect, self._attempt = self._attempt, None
+                defect.result()
             waited = 0.0 if self._attempt is None else self._clock() - self._started
-            return Reading(self._latest.value, self._latest.taken_at, self._latest.error, waited)
+            return replace(self._latest, waited_seconds=waited)
 
-    def _run(self, attempt: Future[Value]) -> None:
+    @property
+    def is_reading(self) -> bool:
+        """Whether an attempt is under way."""
+        return self._attempt is not None
+
+    def _run(self, attempt: Future[None]) -> None:
+        """Read, and keep the result with the time of its end, whoever asks for it and when."""
+        value, said = None, None
         try:
             value = self._read()
-        except BaseException as error:  # noqa: BLE001 - handed to whoever asks
-            attempt.set_exception(error)
-        else:
-            attempt.set_result(value)
-
-    def _result(self, attempt: Future[Value]) -> Reading[Value]:
-        try:
-            return Reading(attempt.result(), datetime.now(UTC), None, 0.0)
         except self._errors as error:
-            return Reading(None, datetime.now(UTC), str(error), 0.0)
+            said = str(error)
+        except BaseException as error:  # noqa: BLE001 - a defect: it waits for whoever asks next
+            attempt.set_exception(error)
+            return
+        with self._lock:
+            self._latest = Reading(value, datetime.now(UTC), said, 0.0)
+            self._attempt, self._ended = None, self._clock()
+        attempt.set_result(None)
 
 
 class KeyedReader(Generic[Key, Value]):
     """Reads one thing of many, with a `Reader` for each; those that were asked for last stay in memory."""
 
-    def __init__(self, read: Callable[[Key], Value], errors: tuple[type[Exception], ...], kept: int) -> None:
+    def __init__(
+        self,
+        read: Callable[[Key], Value],
+        errors: tuple[type[Exception], ...],
+        kept: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Nothing is read yet.
 
         Args:
             read: Reads one of them; called in a thread, for several keys at a time.
             errors: As of a `Reader`.
-            kept: How many stay in memory.
+            kept: How many stay in memory, beside those that were asked for within `IN_USE_SECONDS` or are being read.
+            clock: Seconds.
         """
         self._read = read
         self._errors = errors
         self._kept = kept
+        self._clock = clock
         self._lock = threading.Lock()
         self._readers: OrderedDict[Key, Reader[Value]] = OrderedDict()
+        self._asked_at: dict[Key, float] = {}
 
     def latest(self, key: Key, *, max_age_seconds: float, patience_seconds: float) -> Reading[Value]:
         """The latest result for a key; see `Reader.latest`."""
         with self._lock:
-            reader = self._readers.setdefault(key, Reader(lambda: self._read(key), self._errors))
+            reader = self._readers.setdefault(key, Reader(lambda: self._read(key), self._errors, self._clock))
             self._readers.move_to_end(key)
-            if len(self._readers) > self._kept:
-                self._readers.popitem(last=False)
+            self._asked_at[key] = self._clock()
+            self._make_room()
         return reader.latest(max_age_seconds=max_age_seconds, patience_seconds=patience_seconds)
+
+    def _make_room(self) -> None:
+        before = self._clock() - IN_USE_SECONDS
+        for key in [
+            key for key, reader in self._readers.items() if self._asked_at[key] < before and not reader.is_reading
+        ]:
+            if len(self._readers) <= self._kept:
+                break
+            del self._readers[key], self._asked_at[key]

@@ -9,6 +9,8 @@ import pytest
 from playwright.sync_api import expect
 from visiting import PATIENCE_MS, alarms, keep, row, shows
 
+from aura.tiers.catalog import Catalog
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 DOWN = {
@@ -63,6 +65,30 @@ def test_an_owner_that_hangs_holds_no_page_up(opened, address, owner):
     other.reload()
     shows(other.locator("[data-testid=stMainBlockContainer]"), "text")
     expect(other.locator(".au-remedy")).to_have_count(0, timeout=PATIENCE_MS)
+
+
+def test_a_choice_whose_value_comes_late_is_shown_when_it_comes_though_the_page_is_not_live(opened, album):
+    with album.owner() as owner, album.dashboard() as found:
+        with album.joined() as store:
+            catalog = Catalog(store)
+            catalog.publish("corpus_manifest", catalog.load("corpus_manifest", "album"), partition="b", provenance={})
+        page = opened(f"{found}/corpus")
+        shows(page.locator("[data-testid=stMainBlockContainer]"), "Computed")
+        page.get_by_text("Live", exact=True).click()
+        page.get_by_role("combobox", name="Source").click()
+        owner.send_signal(signal.SIGSTOP)
+        try:
+            page.get_by_role("option", name="b", exact=True).click()
+            shows(
+                page.locator(".au-waiting").first, re.compile("corpus_manifest of b cannot be shown yet.*aura status")
+            )
+        finally:
+            owner.send_signal(signal.SIGCONT)
+        expect(page.locator(".au-waiting")).to_have_count(0, timeout=PATIENCE_MS)
+        expect(alarms(page)).to_have_count(0)
+        shows(page.locator("[data-testid=stMainBlockContainer]"), "Computed")
+        with album.joined() as store:
+            Catalog(store).withdraw("corpus_manifest", "b")
 
 
 def test_without_the_owner_a_panel_has_the_remedy_and_the_rest_stays(opened, address, owner, materialized):

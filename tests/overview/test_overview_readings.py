@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from datetime import UTC, datetime
 
-from aura.overview.readings import AGAIN_SECONDS, KeyedReader, Reader
+import pytest
+
+from aura.overview.readings import AGAIN_SECONDS, IN_USE_SECONDS, KeyedReader, Reader
 
 ANSWERS = {"max_age_seconds": 60.0, "patience_seconds": 30.0}
 
@@ -40,12 +44,83 @@ def test_an_error_is_that_of_its_key():
     assert reader.latest("there", **ANSWERS).error is None
 
 
-def test_what_was_asked_for_longest_ago_is_read_anew():
+def test_what_is_no_longer_looked_at_is_read_anew_the_longest_ago_first():
+    now, asked = [0.0], []
+    reader = KeyedReader(asked.append, (), 2, lambda: now[0])
+    for name in ("a", "b", "a", "c", "a", "b"):
+        reader.latest(name, max_age_seconds=1e9, patience_seconds=30)
+        now[0] += IN_USE_SECONDS / 1.5
+    assert asked == ["a", "b", "c", "b"]
+
+
+def test_all_that_one_page_shows_stays_however_much_it_is():
     asked = []
     reader = KeyedReader(asked.append, (), 2)
-    for name in ("a", "b", "a", "c", "a", "b"):
-        reader.latest(name, **ANSWERS)
-    assert asked == ["a", "b", "c", "b"]
+    for _ in range(3):
+        for name in "abcde":
+            reader.latest(name, **ANSWERS)
+    assert asked == list("abcde")
+
+
+def test_what_is_being_read_stays_until_it_has_been_read():
+    now, release, asked = [0.0], threading.Event(), []
+
+    def read(name):
+        asked.append(name)
+        assert name != "slow" or release.wait(30)
+        return name
+
+    reader = KeyedReader(read, (), 1, lambda: now[0])
+    reader.latest("slow", max_age_seconds=1e9, patience_seconds=0.01)
+    for name in ("a", "b"):
+        now[0] += 2 * IN_USE_SECONDS
+        reader.latest(name, max_age_seconds=1e9, patience_seconds=30)
+    release.set()
+    assert reader.latest("slow", max_age_seconds=1e9, patience_seconds=1e9).value == "slow"
+    assert asked == ["slow", "a", "b"]
+
+
+def test_a_result_has_the_time_of_its_reading_and_one_that_nobody_fetched_in_time_is_read_anew():
+    now, release, count = [0.0], threading.Event(), itertools.count(1)
+    read_twice = threading.Event()
+
+    def read():
+        assert release.wait(30)
+        number = next(count)
+        if number == 2:
+            read_twice.set()
+        return number
+
+    reader = Reader(read, (), lambda: now[0])
+    asked = {"max_age_seconds": 60.0, "patience_seconds": 0.0}
+    reader.latest(**asked)
+    now[0] += 1
+    assert reader.latest(**asked).pending
+    release.set()
+    while reader.is_reading:
+        threading.Event().wait(0.001)
+    ended = datetime.now(UTC)
+    now[0] += 30
+    young = reader.latest(**asked)
+    assert young.value == 1
+    assert young.taken_at <= ended
+    now[0] += 31
+    reader.latest(**asked)
+    assert read_twice.wait(30)
+
+
+def test_a_defect_is_raised_to_who_asks_next_and_then_the_source_is_asked_again():
+    answers = [ZeroDivisionError("a defect"), "here"]
+
+    def read():
+        if isinstance(answer := answers.pop(0), Exception):
+            raise answer
+        return answer
+
+    reader = Reader(read, (AwayError,))
+    with pytest.raises(ZeroDivisionError):
+        reader.latest(**ANSWERS)
+    assert reader.latest(**ANSWERS).value == "here"
 
 
 def test_a_source_that_was_not_there_is_asked_again_soon():
