@@ -122,6 +122,7 @@ class Readers:
 
     tiers: Reader[tuple[TierFigures, ...]]
     values: Reader[tuple[StoredValue, ...]]
+    damaged: Reader[tuple[str, ...]]
     costs: Reader[CostBook]
     costs_every_seconds: float
     topics: Reader[tuple[TopicFigures, ...]]
@@ -186,6 +187,11 @@ class Frame:
         """The published values now."""
         every = ASSETS_EVERY_SECONDS
         return self.readers.values.latest(max_age_seconds=every / 2, patience_seconds=patience_seconds)
+
+    def damaged(self) -> tuple[str, ...]:
+        """Why published values cannot be found, with the remedy, as far as that is known."""
+        every = SERVICES_EVERY_SECONDS
+        return self.readers.damaged.latest(max_age_seconds=every, patience_seconds=PATIENCE_SECONDS).value or ()
 
     def tiers(self, patience_seconds: float = PATIENCE_SECONDS) -> Reading[tuple[TierFigures, ...]]:
         """The tiers now."""
@@ -272,6 +278,7 @@ def open_readers(settings: Settings) -> Readers:
         shown=KeyedReader(lambda of: shown.get(*of), (StoreError, CatalogError), SHOWN),
         tiers=Reader(store.tiers, (StoreError,)),
         values=Reader(store.values, (StoreError, CatalogError)),
+        damaged=Reader(store.damaged, (StoreError, CatalogError)),
         costs=Reader(costs.book, COST_ERRORS),
         costs_every_seconds=ASSETS_EVERY_SECONDS if tracking_uri.startswith("sqlite:") else SERVER_COSTS_SECONDS,
         topics=Reader(events.topics, (EventError,)),
@@ -310,10 +317,10 @@ def draw_absence(reading: Reading[object], title: str, address: str, *, late_sec
         st.html(markup.remedy(title, reading.error))
     elif reading.pending:
         st.html(markup.remedy(f"{title} yet", f"Reading {address}, {waited}", alarm=False))
+        look_again()
     elif reading.waited_seconds > late_seconds:
         shown = f"Reading {address} anew, {waited} What is shown is as of {clock(reading.taken_at)}."
         st.html(markup.remedy("There is no answer", shown, alarm=False))
-    if reading.pending:
         look_again()
 
 

@@ -13,6 +13,7 @@ from app.charts import cost_chart, figures_of
 from app.frame import (
     ASSETS_EVERY_SECONDS,
     EVENTS_EVERY_SECONDS,
+    OWNER_SECONDS,
     SEE_ABOVE,
     Frame,
     as_of,
@@ -44,6 +45,7 @@ ALERTS_SHOWN = 20
 
 def draw(frame: Frame) -> None:
     """Draw the page."""
+    frame.start(frame.costs, frame.values, frame.topics)
     frame.part(draw_assets, "assets", ASSETS_EVERY_SECONDS)
     if not frame.settings.services.dashboard_read_only:
         draw_materialize(frame)
@@ -65,8 +67,11 @@ def draw_assets(frame: Frame) -> None:
     st.header("Assets", anchor=False)
     if rows:
         st.html(markup.note(" ".join(_ages(costs, values))))
-    draw_absence(costs, "Costs and freshness are not known", settings.tracking_uri)
+    draw_absence(costs, "Costs and freshness are not known", settings.tracking_uri, late_seconds=OWNER_SECONDS)
     draw_absence(values, "What is stored is not known", str(settings.store_directory))
+    if values.value is not None:
+        for reason in frame.damaged():
+            st.html(markup.remedy("A published value cannot be found", reason))
     if not rows and costs.value is not None:
         nothing = "`make demo` computes the built-in sources, `make demo SOURCE=dir` a directory of your own."
         st.html(markup.remedy("Nothing is materialized yet", nothing, alarm=False))

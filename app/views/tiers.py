@@ -23,6 +23,7 @@ RECOGNISED = "by its content"
 
 def draw(frame: Frame) -> None:
     """Draw the page."""
+    frame.start(frame.tiers, frame.values)
     st.header("Now", anchor=False)
     frame.part(draw_tiers, "tiers", TIERS_EVERY_SECONDS)
     st.header("The last placement", anchor=False)

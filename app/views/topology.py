@@ -26,6 +26,8 @@ STATES = {Verdict.NONE: "fresh", Verdict.UNDECIDED: ""}
 """How a verdict is marked; the others are alarms."""
 
 MORE = ("diagram_vectors", "averaged_landscapes")
+LOOPS = ("embedding_loops", "text_embeddings", "corpus_manifest")
+"""The loops, and what says what they are about."""
 
 
 def draw(frame: Frame) -> None:
@@ -45,6 +47,7 @@ def draw_source(frame: Frame) -> None:
         st.html(markup.remedy("There is no topology to show yet", nothing, alarm=False))
         return
     published = {value.name for value in values.value if value.partition == partition}
+    frame.start_shown(partition, *sorted(published & {*DRIFTS, *DIAGRAMS, *MORE, *LOOPS}))
     draw_drifts(frame, published, partition)
     for name in filter(published.__contains__, DIAGRAMS):
         draw_diagrams(frame, name, partition)

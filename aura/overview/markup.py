@@ -114,7 +114,7 @@ def alert_table(records: Iterable[TailRecord], now: datetime) -> str:
             [
                 ("when", units.age(record.time, now)),
                 ("what", f"<b>{escape(record.kind)}</b>{line(escape(record.key))}"),
-                ("details", escape(told[:DETAILS])),
+                ("details", escape(told if len(told) <= DETAILS else f"{told[:DETAILS]} ...")),
             ]
         )
     return table(lines)
@@ -127,8 +127,9 @@ def topic_table(topics: Iterable[TopicFigures], now: datetime) -> str:
         lag = "".join(line(f"{escape(group)}: {behind:,}") for group, behind in topic.lag.items())
         latest = faint("none yet") if topic.latest_at is None else units.age(topic.latest_at, now)
         dead = f'<span class="au-state au-late">{topic.dead:,}</span>' if topic.dead else "0"
+        partitions = "1 partition" if topic.partitions == 1 else f"{topic.partitions} partitions"
         cells: list[Cell] = [
-            ("topic", f"<b>{escape(topic.name)}</b>{line(f'{topic.partitions} partitions')}"),
+            ("topic", f"<b>{escape(topic.name)}</b>{line(partitions)}"),
             ("records kept", f"{topic.records:,}{line(f'{topic.published:,} ever published')}"),
             ("latest event", latest),
             ("lag", lag or faint("no reader has committed")),

@@ -23,7 +23,6 @@ from aura.overview.panels import absence, is_silent
 from aura.overview.readings import Reader, Reading
 from aura.overview.stored import StoredValue, StoreView, TierFigures
 from aura.settings import Settings
-from aura.tiers.catalog import Catalog
 from aura.tiers.errors import StoreError
 from aura.tiers.owner import read_address
 from aura.tiers.published import CatalogError
@@ -97,7 +96,7 @@ class Sources:
             machine=MachineView(),
             tiers=Reader(store.tiers, (StoreError,)),
             values=Reader(store.values, STORE_ERRORS),
-            damaged=Reader(lambda: tuple(Catalog(store.joined()).damaged(store.published()).values()), STORE_ERRORS),
+            damaged=Reader(store.damaged, STORE_ERRORS),
             topics=Reader(EventView(settings).topics, (EventError,)),
             costs=Reader(costs.book, COST_ERRORS),
             partitions=Reader(lambda: tuple(spec.name for spec in registry.specs()), (CorpusError,)),

@@ -198,6 +198,14 @@ class StoreView:
                 self._known = (names, published)
         return published
 
+    def damaged(self) -> tuple[str, ...]:
+        """Why pointers of published values cannot be read, with the remedy; each that is damaged is read.
+
+        Raises:
+            StoreError: The store has no owner that answers.
+        """
+        return tuple(Catalog(self.joined()).damaged(self.published()).values())
+
     def close(self) -> None:
         """Hang up."""
         with self._lock:

@@ -33,6 +33,7 @@ from aura.measure.recorder import Record
 from aura.settings import Settings
 from aura.tiers.budgets import TierBudgets
 from aura.tiers.catalog import Catalog
+from aura.tiers.places import pointer_key
 from aura.tiers.store import open_store
 
 SMALL = TierBudgets(process_bytes=1 << 20, arena_bytes=1 << 20)
@@ -161,6 +162,13 @@ def test_the_tiers_and_the_values_on_them_are_each_as_of_their_own_reading(view,
         drawn = html(view("tiers", empty, "Bytes of each published value"))
     assert drawn.count("As of ") == 2
     assert "No placement is published" in drawn
+
+
+def test_a_value_whose_pointer_is_damaged_is_named_with_the_remedy(view, empty):
+    with open_store(empty.store_directory, budgets=SMALL) as store:
+        store.put(pointer_key("embedding_loops", "notes"), b"{")
+        drawn = html(view("overview", empty, "A published value cannot be found"))
+    assert "pointers/embedding_loops/notes" in drawn
 
 
 def test_placements_are_said_to_be_unknown_where_they_are(view, empty):
