@@ -17,7 +17,10 @@ from aura.tiers.published import ValueNotPublishedError
 assets = aura.published().to_pandas()
 tables = assets[assets["name"] == "expert_routing_table"].sort_values("rows")
 if tables.empty:
-    raise LookupError("no expert_routing_table is published: run `make demo`, or name another home in AURA_HOME")
+    raise LookupError(
+        "no expert_routing_table is published: experts are trained on texts with labels. Run the job `corpus` on a "
+        "source that has some, as `make demo` does, set `experts.routed_model`, or name another home in AURA_HOME"
+    )
 source = os.environ.get("AURA_NOTEBOOK_SOURCE") or tables["partition"].iloc[-1]
 routing = aura.load("expert_routing_table", source)
 print(f"source {source!r}: {routing.figures.items:,} items, {routing.figures.tokens:,} tokens, {routing.figures.model}")

@@ -3,8 +3,8 @@
 #
 # Everything below is read from the tiered store and from the cost records of this home; nothing is computed again but
 # what a cell shows. It runs on any home where the jobs `corpus` and `tiers` have run (`make demo`), and draws the
-# source with the most texts. The environment variables `AURA_HOME` and `AURA_NOTEBOOK_SOURCE` name another home and
-# another source.
+# source with the most texts; what this source does not have is said in its place. The environment variables `AURA_HOME`
+# and `AURA_NOTEBOOK_SOURCE` name another home and another source.
 
 # %%
 import os
@@ -16,13 +16,16 @@ from IPython.display import Image
 
 import aura
 from aura.settings import load_settings
+from aura.tiers.published import ValueNotPublishedError
+from aura.tiers.values import StoredValue
 
 settings = load_settings()
 assets = aura.published().to_pandas()
-texts = assets[assets["name"] == "text_embeddings"].sort_values("rows")
-if texts.empty:
-    raise LookupError(f"{settings.home} holds no text_embeddings: run `make demo`, or name another home in AURA_HOME")
-source = os.environ.get("AURA_NOTEBOOK_SOURCE") or texts["partition"].iloc[-1]
+# The last one has the most texts or, where no texts are embedded, the most items.
+listed = assets[assets["name"].isin(["corpus_manifest", "text_embeddings"])].sort_values(["name", "rows"])
+if listed.empty:
+    raise LookupError(f"{settings.home} holds no corpus_manifest: run `make demo`, or name another home in AURA_HOME")
+source = os.environ.get("AURA_NOTEBOOK_SOURCE") or listed["partition"].iloc[-1]
 print(f"home {settings.home}, source {source!r}")
 assets
 
@@ -31,38 +34,43 @@ assets
 #
 # Every materialization is measured: wall and CPU seconds, highest memory, and joules where this machine has a counter
 # for them. Below is the latest one of each asset. One that is marked *reused* computed nothing, because nothing that it
-# depends on had changed: it paid for the comparison and the checks only.
+# depends on had changed: it paid for the comparison and the checks only. *Skipped* had nothing to make, *refused* did
+# not pass its checks.
 
 # %%
 from aura.measure.history import CostHistory
+from aura.overview.costs import outcome
 
-history = CostHistory(settings.tracking_uri, settings.measure.mlflow_experiment)
+latest = CostHistory(settings.tracking_uri, settings.measure.mlflow_experiment).latest()
 costs = pd.DataFrame(
     {
         "asset": cost.asset if cost.partition is None else f"{cost.asset}[{cost.partition}]",
-        "outcome": "reused" if cost.reused else "made" if cost.succeeded else "failed",
+        "outcome": outcome(cost),
         "wall s": round(cost.wall_seconds, 2),
         "CPU s": round(cost.cpu_seconds, 2),
         "peak MiB": round(cost.peak_memory_mib),
-        "joules": cost.joules,
+        "joules": "unavailable" if cost.joules is None else cost.joules,
         "energy": cost.energy_source,
         "started": cost.started_at,
     }
-    for cost in reversed(history.latest())
+    for cost in reversed(latest)
 )
 costs
 
 # %%
-figure, axes = plt.subplots(figsize=(8, 0.6 + 0.35 * len(costs)))
-place = np.arange(len(costs))
-axes.barh(place - 0.2, costs["wall s"], 0.4, color="#0f766e", label="wall")
-axes.barh(place + 0.2, costs["CPU s"], 0.4, color="#94a3b8", label="CPU")
-axes.set_yticks(place, costs["asset"] + np.where(costs["outcome"] == "made", "", " (" + costs["outcome"] + ")"))
-axes.invert_yaxis()
-axes.set_xlabel("seconds of the latest materialization")
-axes.spines[["top", "right"]].set_visible(False)
-axes.legend(frameon=False)
-plt.show()
+if costs.empty:
+    print(f"No run of this home is known at {settings.tracking_uri}: what is published was not measured there.")
+else:
+    figure, axes = plt.subplots(figsize=(8, 0.6 + 0.35 * len(costs)))
+    place = np.arange(len(costs))
+    axes.barh(place - 0.2, costs["wall s"], 0.4, color="#0f766e", label="wall")
+    axes.barh(place + 0.2, costs["CPU s"], 0.4, color="#94a3b8", label="CPU")
+    axes.set_yticks(place, costs["asset"] + np.where(costs["outcome"] == "made", "", " (" + costs["outcome"] + ")"))
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds of the latest materialization")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    plt.show()
 
 # %% [markdown]
 # ## The corpus
@@ -72,7 +80,6 @@ plt.show()
 
 # %%
 manifest = aura.load("corpus_manifest", source)
-items = manifest.items("text").to_pandas()
 manifest.counts().to_pandas()
 
 # %%
@@ -81,15 +88,9 @@ print(f"{len(aside)} items are set aside.")
 aside.head(10)
 
 # %%
-labels = items["label"].fillna("(no label)").value_counts()
-shown = labels.head(20)
-figure, axes = plt.subplots(figsize=(8, 0.8 + 0.22 * len(shown)))
-axes.barh(shown.index, shown, color="#0f766e")
-axes.invert_yaxis()
-axes.set_xlabel("texts")
-axes.set_title(f"the {len(shown)} most frequent of {len(labels)} labels", loc="left", fontsize=10)
-axes.spines[["top", "right"]].set_visible(False)
-plt.show()
+from aura.corpus.plots import plot_labels
+
+Image(plot_labels(manifest))
 
 # %% [markdown]
 # ## The embeddings
@@ -98,55 +99,77 @@ plt.show()
 # with the three that lie nearest to each:
 
 # %%
-embeddings = aura.load("text_embeddings", source)
-vectors = embeddings.vectors
-text_of = dict(zip(items["item_id"], items["text"], strict=True))
-described = embeddings.table.select(["item_id", "uri", "label"]).to_pandas()
-print(f"{len(vectors)} vectors of {vectors.shape[1]} dimensions by {embeddings.model}\n")
+skipped = {cost.asset: cost.tags["reason"] for cost in latest if cost.partition == source and "reason" in cost.tags}
+
+
+def load(name: str, made_from: str) -> StoredValue | None:
+    """What is published of the source; None where there is nothing, and then the reason is printed."""
+    try:
+        return aura.load(name, source)
+    except ValueNotPublishedError:
+        reason = skipped.get(name, f"the job `corpus` makes it from {made_from}")
+        print(f"There is no {name} of {source!r}: {reason}.")
+        return None
+
+
+embeddings = load("text_embeddings", "corpus_manifest")
+text_of = dict(zip(*(manifest.items("text")[column].to_pylist() for column in ("item_id", "text")), strict=True))
 
 
 def excerpt(row: int, length: int = 150) -> str:
-    text = " ".join(text_of[described["item_id"][row]].split())
+    text = " ".join(text_of.get(described["item_id"][row], "(no longer in the manifest)").split())
     return text if len(text) <= length else text[:length] + " ..."
 
 
-for row in np.linspace(0, len(vectors) - 1, 5).astype(int)[1:-1]:
-    cosines = vectors @ vectors[row]
-    cosines[row] = -np.inf
-    print(f"{described['uri'][row]}\n    {excerpt(row)}")
-    for near in np.argsort(-cosines)[:3]:
-        print(f"  {cosines[near]:.3f}  {described['uri'][near]}\n         {excerpt(near)}")
-    print()
+if embeddings is None:
+    print("Name a source with texts in AURA_NOTEBOOK_SOURCE, or add one: `aura sources add notes ~/notes`.")
+else:
+    vectors = embeddings.vectors
+    described = embeddings.table.select(["item_id", "uri"]).to_pandas()
+    print(f"{len(vectors)} vectors of {vectors.shape[1]} dimensions by {embeddings.model}\n")
+    for row in np.unique(np.linspace(0, len(vectors) - 1, 5).astype(int)[1:-1]):
+        cosines = vectors @ vectors[row]
+        print(f"{described['uri'][row]}\n    {excerpt(row)}")
+        for near in [near for near in np.argsort(-cosines)[:4] if near != row][:3]:
+            print(f"  {cosines[near]:.3f}  {described['uri'][near]}\n         {excerpt(near)}")
+        print()
 
 # %% [markdown]
 # Single examples persuade too easily. Over all labelled texts: how often does the nearest neighbour carry the same
 # label, and how often would a text drawn at random?
 
 # %%
-label = described["label"].to_numpy(dtype=object)
-labelled = np.flatnonzero(described["label"].notna())
-cosine, same = [], []
-for rows in np.array_split(labelled, max(1, len(labelled) // 512)):
-    cosines = vectors[rows] @ vectors[labelled].T
-    cosines[np.arange(len(rows)), np.searchsorted(labelled, rows)] = -np.inf
-    nearest = labelled[cosines.argmax(axis=1)]
-    cosine.append(cosines.max(axis=1))
-    same.append(label[rows] == label[nearest])
-cosine, same = np.concatenate(cosine), np.concatenate(same).astype(bool)
-sizes = described["label"].value_counts().to_numpy()
-chance = (sizes * (sizes - 1)).sum() / (len(labelled) * (len(labelled) - 1))
-print(
-    f"{100 * same.mean():.1f} % of {len(same)} nearest neighbours carry the same label; at random {100 * chance:.1f} %"
-)
+label = np.array(embeddings.table["label"].to_pylist() if embeddings else [], dtype=object)
+labelled = np.flatnonzero(pd.notna(label))
+if len(labelled) < 2:
+    print(
+        f"{len(labelled)} texts have a label, and a comparison takes two. The label of a file is its first directory "
+        "below the source, that of a row of a table its column `label`."
+    )
+else:
+    cosine, same = [], []
+    for rows in np.array_split(labelled, max(1, len(labelled) // 512)):
+        cosines = vectors[rows] @ vectors[labelled].T
+        cosines[np.arange(len(rows)), np.searchsorted(labelled, rows)] = -np.inf
+        nearest = labelled[cosines.argmax(axis=1)]
+        cosine.append(cosines.max(axis=1))
+        same.append(label[rows] == label[nearest])
+    cosine, same = np.concatenate(cosine), np.concatenate(same).astype(bool)
+    sizes = pd.Series(label[labelled]).value_counts().to_numpy()
+    chance = (sizes * (sizes - 1)).sum() / (len(labelled) * (len(labelled) - 1))
+    print(
+        f"{100 * same.mean():.1f} % of {len(same)} nearest neighbours carry the same label; "
+        f"at random {100 * chance:.1f} %"
+    )
 
-figure, axes = plt.subplots(figsize=(7, 3))
-bins = np.linspace(cosine.min(), 1, 41)
-axes.hist([cosine[same], cosine[~same]], bins, stacked=True, color=["#0f766e", "#cbd5e1"], label=["same", "other"])
-axes.set_xlabel("cosine to the nearest neighbour")
-axes.set_ylabel("texts")
-axes.spines[["top", "right"]].set_visible(False)
-axes.legend(title="its label is", frameon=False)
-plt.show()
+    figure, axes = plt.subplots(figsize=(7, 3))
+    bins = np.histogram_bin_edges(cosine, 40)
+    axes.hist([cosine[same], cosine[~same]], bins, stacked=True, color=["#0f766e", "#cbd5e1"], label=["same", "other"])
+    axes.set_xlabel("cosine to the nearest neighbour")
+    axes.set_ylabel("texts")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(title="its label is", frameon=False)
+    plt.show()
 
 # %% [markdown]
 # On its first two principal components the cloud looks like this; the axes say how little of the variance a plane can
@@ -155,14 +178,14 @@ plt.show()
 # %%
 from aura.embeddings.plots import scatter
 
-Image(scatter(embeddings))
+Image(scatter(embeddings)) if embeddings else None
 
 # %% [markdown]
 # `aura.find` asks in words. It also takes the path of an image or a sound, and `within="images"` or `"sounds"` looks
 # across modalities where the source has a joint model.
 
 # %%
-aura.find("the mean of some numbers", source=source, count=5)
+aura.find("the mean of some numbers", source=source, count=5) if embeddings else None
 
 # %% [markdown]
 # ## The diagrams
@@ -175,27 +198,27 @@ aura.find("the mean of some numbers", source=source, count=5)
 # %%
 from aura.topology.plots import barcode
 
-diagrams = aura.load("embedding_diagrams", source)
-made = diagrams.provenance
-for dimension in range(made.max_dimension + 1):
-    lengths = np.diff(diagrams.bars(dimension), axis=1)[:, 0]
-    finite = lengths[np.isfinite(lengths)]
-    longest = f"the longest {finite.max():.3f}" if len(finite) else "none finite"
-    print(f"H{dimension}: {len(lengths)} bars, {longest}, {diagrams.certified(dimension).sum()} certified")
-delta = made.covering_radius
-print(f"{made.landmarks} landmarks of {made.points} points, δ = {delta:.3f}, 4δ = {4 * delta:.3f}")
-if delta == 0:
-    print("Every point is a landmark: the diagrams are exact.")
-elif not any(diagrams.certified(dimension).any() for dimension in range(made.max_dimension + 1)):
-    print("No bar is longer than 4δ: as a statement about the whole cloud, the bound certifies none of them.")
-Image(barcode(diagrams))
+diagrams = load("embedding_diagrams", "text_embeddings")
+if diagrams:
+    made = diagrams.provenance
+    for dimension in range(made.max_dimension + 1):
+        lengths = np.diff(diagrams.bars(dimension), axis=1)[:, 0]
+        finite = lengths[np.isfinite(lengths)]
+        longest = f"the longest {finite.max():.3f}" if len(finite) else "none finite"
+        print(f"H{dimension}: {len(lengths)} bars, {longest}, {diagrams.certified(dimension).sum()} certified")
+    delta = made.covering_radius
+    print(f"{made.landmarks} landmarks of {made.points} points, δ = {delta:.3f}, 4δ = {4 * delta:.3f}")
+    if delta == 0:
+        print("Every point is a landmark: the diagrams are exact.")
+    elif not any(diagrams.certified(dimension).any() for dimension in range(made.max_dimension + 1)):
+        print("No bar is longer than 4δ: as a statement about the whole cloud, the bound certifies none of them.")
+Image(barcode(diagrams)) if diagrams else None
 
 # %% [markdown]
 # With many more texts than landmarks $\delta$ is large: unit vectors of hundreds of dimensions lie far apart, and the
 # landmarks leave other texts at nearly the distance that separates any two. Then the bound says nothing about single
-# bars. What the diagrams
-# are still good for is comparison, with the same number of landmarks and the same seed; what is exact is exact about
-# the landmarks.
+# bars. What the diagrams are still good for is comparison, with the same number of landmarks and the same seed; what is
+# exact is exact about the landmarks.
 #
 # The same bars as points: what lies in the band may be noise. Then as an image of fixed size, on a grid that all
 # sources share, so that one can compare them.
@@ -203,24 +226,19 @@ Image(barcode(diagrams))
 # %%
 from aura.topology.plots import persistence_diagram, persistence_images
 
-Image(persistence_diagram(diagrams))
+Image(persistence_diagram(diagrams)) if diagrams else None
 
 # %%
-Image(persistence_images(aura.load("diagram_vectors", source)))
+images = load("diagram_vectors", "embedding_diagrams")
+Image(persistence_images(images)) if images else None
 
 # %% [markdown]
 # What the longest loops go around: a short cycle of texts for each.
 
 # %%
-from aura.tiers.published import ValueNotPublishedError
-
-try:
-    cycles = aura.load("embedding_loops", source).cycles
-except ValueNotPublishedError:
-    print("There is no loop among these texts.")
-    cycles = ()
-uris = aura.load("text_embeddings", source).table["uri"]
-for number, cycle in enumerate(cycles, start=1):
+loops = load("embedding_loops", "embedding_diagrams")
+uris = embeddings.table["uri"] if embeddings else None
+for number, cycle in enumerate(loops.cycles if loops else (), start=1):
     print(f"loop {number}, from {cycle.birth:.3f} to {cycle.death:.3f}")
     print("   ", " - ".join(uris.take(list(cycle.vertices)).to_pylist()))
 
@@ -233,30 +251,34 @@ for number, cycle in enumerate(cycles, start=1):
 # %%
 from aura.topology.drift.plots import drift_plot
 
-report = aura.load("embedding_drift", source)
-print(report.sentence)
-Image(drift_plot(report))
+report = load("embedding_drift", "text_embeddings")
+if report:
+    print(report.sentence)
+Image(drift_plot(report)) if report else None
 
 # %% [markdown]
 # ## The experts
 #
-# A Switch layer sends each text to one expert. Load and specialisation:
+# A Switch layer sends each text to one expert. It is trained to tell labels apart, so a source without labels has none.
+# Load and specialisation:
 
 # %%
 from aura.experts.plots import plot_expert_load, plot_label_experts, plot_training
 
-routing = aura.load("expert_routing_table", source)
-layer = routing.layers.to_pylist()[0]
-print(
-    f"{layer['experts']} experts, {layer['dead_experts']} dead; busiest over mean {layer['max_over_mean']:.2f}; "
-    f"{100 * layer['drop_rate']:.1f} % dropped at capacity factor {routing.figures.capacity_factor}\n"
-    f"an expert tells {layer['label_bits']:.2f} bits about the label; with shuffled labels "
-    f"{layer['label_shuffled_mean_bits']:.2f} on average and at most {layer['label_shuffled_max_bits']:.2f}"
-)
-Image(plot_expert_load(routing))
+model = load("expert_model", "text_embeddings")
+routing = load("expert_routing_table", "expert_model, or from the mixture that `experts.routed_model` names")
+if routing:
+    layer = routing.layers.to_pylist()[0]
+    print(
+        f"{layer['experts']} experts, {layer['dead_experts']} dead; busiest over mean {layer['max_over_mean']:.2f}; "
+        f"{100 * layer['drop_rate']:.1f} % dropped at capacity factor {routing.figures.capacity_factor}\n"
+        f"an expert tells {layer['label_bits']:.2f} bits about the label; with shuffled labels "
+        f"{layer['label_shuffled_mean_bits']:.2f} on average and at most {layer['label_shuffled_max_bits']:.2f}"
+    )
+Image(plot_expert_load(routing)) if routing else None
 
 # %%
-Image(plot_label_experts(routing))
+Image(plot_label_experts(routing)) if routing else None
 
 # %% [markdown]
 # Does it pay? Beside the Switch classifier a dense twin of equal active compute was trained on the same batches, and
@@ -267,45 +289,41 @@ Image(plot_label_experts(routing))
 # %%
 from scipy.stats import binomtest
 
-model = aura.load("expert_model", source)
-card, scores = model.card, model.card.scores
-accuracies = {
-    "Switch": scores.switch,
-    "Switch at capacity": scores.switch_at_capacity,
-    "dense twin": scores.dense,
-    "most frequent label": scores.majority,
-}
-figure, axes = plt.subplots(figsize=(7, 2.2))
-for place, (name, accuracy) in enumerate(accuracies.items()):
-    low, high = accuracy.value - accuracy.low, accuracy.high - accuracy.value
-    axes.errorbar(100 * accuracy.value, place, xerr=[[100 * low], [100 * high]], fmt="o", color="#0f766e", capsize=3)
-    print(f"{name:20} {100 * accuracy.value:5.1f} %  [{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]")
-axes.set_yticks(range(len(accuracies)), accuracies)
-axes.invert_yaxis()
-axes.set_xlabel(f"accuracy on {scores.switch.items} held-out texts (%)")
-axes.spines[["top", "right"]].set_visible(False)
-plt.show()
-
-only_switch, only_dense = scores.only_switch_correct, scores.only_dense_correct
-if only_switch + only_dense == 0:
-    print("No text was told by one network only.")
+if model is None:
+    print("No classifier was trained on this source: there is nothing to compare.")
 else:
-    p = binomtest(only_switch, only_switch + only_dense).pvalue
-    print(f"only Switch right: {only_switch}, only dense right: {only_dense}, p = {p:.2g}")
+    card, scores = model.card, model.card.scores
+    accuracies = {
+        "Switch": scores.switch,
+        "Switch at capacity": scores.switch_at_capacity,
+        "dense twin": scores.dense,
+        "most frequent label": scores.majority,
+    }
+    figure, axes = plt.subplots(figsize=(7, 2.2))
+    for place, (name, found) in enumerate(accuracies.items()):
+        arms = [[100 * (found.value - found.low)], [100 * (found.high - found.value)]]
+        axes.errorbar(100 * found.value, place, xerr=arms, fmt="o", color="#0f766e", capsize=3)
+        print(f"{name:20} {100 * found.value:5.1f} %  [{100 * found.low:.1f}, {100 * found.high:.1f}]")
+    axes.set_yticks(range(len(accuracies)), accuracies)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"accuracy on {scores.switch.items} held-out texts (%)")
+    axes.spines[["top", "right"]].set_visible(False)
+    plt.show()
+
+    switch, dense = scores.only_switch_correct, scores.only_dense_correct
+    if switch + dense == 0:
+        print("No text was told by one network only.")
+    else:
+        p = binomtest(switch, switch + dense).pvalue
+        better = "No difference is shown." if p >= 0.05 else f"{'Switch' if switch > dense else 'Dense'} is better."
+        print(f"only Switch right: {switch}, only dense right: {dense}, p = {p:.2g}\n{better}")
     print(
-        "No difference is shown."
-        if p >= 0.05
-        else "Switch is better."
-        if only_switch > only_dense
-        else "Dense is better."
+        f"trained numbers: Switch {card.switch_cost.parameters:,}, dense {card.dense_cost.parameters:,}; "
+        f"active operations per text: Switch {card.switch_cost.active_flops:,}, dense {card.dense_cost.active_flops:,}"
     )
-print(
-    f"trained numbers: Switch {card.switch_cost.parameters:,}, dense {card.dense_cost.parameters:,}; "
-    f"active operations per text: Switch {card.switch_cost.active_flops:,}, dense {card.dense_cost.active_flops:,}"
-)
 
 # %%
-Image(plot_training(model))
+Image(plot_training(model)) if model else None
 
 # %% [markdown]
 # ## The tiers

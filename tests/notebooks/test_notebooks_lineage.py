@@ -14,7 +14,7 @@ NOTEBOOKS = {
     asset.key.to_user_string(): asset for asset in ASSETS if set(asset.group_names_by_key.values()) == {"notebooks"}
 }
 MEASURED = {asset.key.to_user_string() for asset in ASSETS} - NOTEBOOKS.keys()
-LOADED = re.compile(r'aura\.load\("(\w+)"')
+LOADED = re.compile(r'\bload\("(\w+)"')
 
 
 def read_by(name):
