@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from aura.measure.history import CostHistory
+from aura.overview.costs import outcome
 from aura.settings import load_settings
 
 settings = load_settings()
@@ -23,13 +24,14 @@ costs = pd.DataFrame(
         "asset": run.asset,
         "partition": run.partition or "",
         "group": run.group,
-        "outcome": run.tags.get("outcome", "made" if run.succeeded else "failed"),
+        "outcome": outcome(run),
         "wall s": run.wall_seconds,
         "CPU s": run.cpu_seconds,
         "peak MiB": run.peak_memory_mib,
         "joules": run.joules,
         "energy": run.energy_source,
         "started": run.started_at,
+        "MLflow run": run.mlflow_run_id,
     }
     for run in runs
 )
@@ -39,23 +41,42 @@ costs.groupby("outcome")[["wall s", "CPU s"]].agg(["count", "sum"])
 # %% [markdown]
 # ## Which asset costs most?
 #
-# All computations together. Reused values cost the comparison and the checks only.
+# Seconds of all computations together, and the highest resident memory of the process during any of them; what it held
+# before counts too. Reused values cost the comparison and the checks only.
 
 # %%
 made = costs[costs["outcome"] == "made"]
-total = made.groupby("asset")[["wall s", "CPU s"]].sum().sort_values("CPU s")
+total = made.groupby("asset").agg({"wall s": "sum", "CPU s": "sum", "peak MiB": "max"}).sort_values("CPU s")
 if total.empty:
     print("No computation has succeeded yet: the outcomes above say what was tried.")
 else:
-    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.3 * len(total)))
+    figure, (seconds, memory) = plt.subplots(1, 2, figsize=(11, 0.8 + 0.3 * len(total)), sharey=True)
     place = np.arange(len(total))
-    axes.barh(place + 0.2, total["wall s"], 0.4, color="#0f766e", label="wall")
-    axes.barh(place - 0.2, total["CPU s"], 0.4, color="#94a3b8", label="CPU")
-    axes.set_yticks(place, total.index)
-    axes.set_xlabel("seconds, all computations together")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    seconds.barh(place + 0.2, total["wall s"], 0.4, color="#0f766e", label="wall")
+    seconds.barh(place - 0.2, total["CPU s"], 0.4, color="#94a3b8", label="CPU")
+    seconds.set_yticks(place, total.index)
+    seconds.set_xlabel("seconds, all computations together")
+    seconds.legend(frameon=False)
+    memory.barh(place, total["peak MiB"], 0.7, color="#4453c4")
+    memory.set_xlabel("peak memory, MiB")
+    for panel in (seconds, memory):
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
     plt.show()
+
+# %% [markdown]
+# ## Which run was that?
+#
+# The computation of each asset that took most CPU time, and its latest one. MLflow finds a run when its search box says
+# `attributes.run_id = '...'`; the run has the settings, the versions of the inputs and every figure.
+
+# %%
+shown = ["started", "wall s", "CPU s", "peak MiB", "MLflow run"]
+by_cpu, by_start = (
+    made.sort_values(column).drop_duplicates("asset", keep="last").set_index("asset")[shown]
+    for column in ("CPU s", "started")
+)
+pd.concat({"dearest": by_cpu, "latest": by_start}, axis=1).reindex(total.index[::-1])
 
 # %% [markdown]
 # ## What does reuse save?
@@ -96,8 +117,8 @@ table
 # %% [markdown]
 # ## Over time
 #
-# Seconds of each computation. A step upwards is a larger source, another model, or a slower machine: the MLflow run of
-# the point says which.
+# Seconds of each computation of the dearest assets. A step upwards is a larger source, another model, or a slower
+# machine: compare the MLflow runs of the asset that are named above.
 
 # %%
 dearest = total.index[::-1][:8]
