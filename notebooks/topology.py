@@ -16,7 +16,10 @@ import aura
 assets = aura.published().to_pandas()
 texts = assets[assets["name"] == "embedding_diagrams"].sort_values("rows")
 if texts.empty:
-    raise LookupError("no embedding_diagrams are published: run `make demo`, or name another home in AURA_HOME")
+    raise LookupError(
+        "no embedding_diagrams are published: they are those of texts. Run the job `corpus` on a source that has some, "
+        "as `make demo` does, or name another home in AURA_HOME"
+    )
 source = os.environ.get("AURA_NOTEBOOK_SOURCE") or texts["partition"].iloc[-1]
 diagrams = aura.load("embedding_diagrams", source)
 print(f"source {source!r}: {diagrams.provenance.reason}\n{diagrams.provenance.guarantee.sentence}")
@@ -38,31 +41,33 @@ Image(barcode(diagrams))
 # %% [markdown]
 # ## Is that much, or what any cloud has?
 #
-# The same number of points drawn uniformly from the sphere has bars too, from nothing but dimension. Below, the lengths
-# of the finite bars of this source beside those of such a cloud with the same landmarks: only what is longer than the
-# grey ones is structure.
+# Points drawn uniformly from the sphere have bars too, from nothing but dimension. Below, the lengths of the finite
+# bars of at most 400 texts beside those of such a cloud of as many points, both on at most 120 landmarks: what is
+# longer than the grey ones is more than dimension. Of a larger source the texts are a sample, and another sample has
+# other bars.
 
 # %%
 from aura.topology.persistence import persistence
 
 vectors = aura.load("text_embeddings", source).vectors
-count = min(len(vectors), 400)
+count, landmarks = min(len(vectors), 400), min(len(vectors), 120)
 chosen = np.random.default_rng(0).choice(len(vectors), count, replace=False)
 noise = np.random.default_rng(1).standard_normal((count, vectors.shape[1])).astype(np.float32)
 noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-landmarks = min(count, 120)
 clouds = {
-    "this source": persistence(points=vectors[chosen], max_dimension=1, landmarks=landmarks, seed=0),
-    "uniform on the sphere": persistence(points=noise, max_dimension=1, landmarks=landmarks, seed=0),
+    f"{count} of {len(vectors)} texts": persistence(points=vectors[chosen], landmarks=landmarks, seed=0),
+    f"{count} points of the sphere": persistence(points=noise, landmarks=landmarks, seed=0),
 }
+drawn = "all" if count == len(vectors) else f"{count}, drawn uniformly without replacement,"
+print(f"{drawn} of the {len(vectors)} texts of {source!r}, in {vectors.shape[1]} dimensions")
 figure, axes = plt.subplots(1, 2, figsize=(9, 3))
-for name, colour in zip(clouds, ("#c2410c", "#94a3b8"), strict=True):
+for (name, diagram), colour in zip(clouds.items(), ("#c2410c", "#94a3b8"), strict=True):
     for dimension, panel in enumerate(axes):
-        lengths = np.diff(clouds[name].bars(dimension), axis=1)[:, 0]
+        lengths = np.diff(diagram.bars(dimension), axis=1)[:, 0]
         lengths = np.sort(lengths[np.isfinite(lengths)])[::-1]
         panel.plot(np.arange(1, len(lengths) + 1), lengths, color=colour, label=f"{name}, {len(lengths)} bars")
 for dimension, panel in enumerate(axes):
-    panel.set_title(f"H{dimension}", loc="left", fontsize=10)
+    panel.set_title(f"H{dimension}, {landmarks} landmarks", loc="left", fontsize=10)
     panel.set_xlabel("bars, the longest first")
     panel.set_ylabel("length")
     panel.spines[["top", "right"]].set_visible(False)
