@@ -76,8 +76,8 @@ from aura.tiers.replay.trace import Trace
 weights = objects["weight"].to_numpy()
 if weights.sum() > 0:
     ids = np.random.default_rng(0).choice(len(objects), 5000, p=weights / weights.sum())
-    trace = Trace("independent reads", ids.astype(np.int64), objects["bytes"].to_numpy()[ids].clip(1))
-    picture = Image(replayed(trace, tell=lambda *_: None).png)
+    result = replayed(Trace("independent reads", ids.astype(np.int64), objects["bytes"].to_numpy()[ids].clip(1)))
+    picture = Image(result.png)
 else:
     print("Nothing was read since the store was made: there is nothing to replay.")
     picture = None

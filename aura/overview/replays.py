@@ -76,7 +76,7 @@ def uploaded_trace(content: bytes, name: str, layout: Format | None = None) -> T
     return replace(trace, name=Path(name).name.split(".")[0] or "trace")
 
 
-def replayed(trace: Trace, tell: Callable[[str, float], None]) -> Replayed:
+def replayed(trace: Trace, tell: Callable[[str, float], None] = lambda _said, _part: None) -> Replayed:
     """Replay a trace through every policy and the offline optimum, at several capacities.
 
     `tell` is told what is run next, and which part of all is done.
