@@ -20,6 +20,16 @@ from aura.services.recipe import MissingSoftwareError
 from aura.services.recipes import RECIPES
 from aura.services.server import Server
 
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
 
 def started(name: str, directory: Path) -> Server:
     """A running server. What is not installed is a skip with its reason, and a failure in CI."""
@@ -106,3 +116,14 @@ def chromium() -> str:
     if "CI" in os.environ:
         pytest.fail(missing)
     pytest.skip(missing)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium) -> Iterator[object]:
+    """A Chromium that asks nobody outside."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
+        yield started
+        started.close()

@@ -20,7 +20,6 @@ import pytest
 import soundfile
 import streamlit as st
 from PIL import Image
-from playwright.sync_api import sync_playwright
 from sklearn.datasets import load_digits
 from visiting import PATIENCE_MS, SCREENS
 
@@ -32,8 +31,6 @@ SENTENCES = {
     "gardening": "The gardener waters the {colour} roses in row {number} before the sun rises over the beds.",
     "sailing": "The skipper trims the {colour} sail and holds course {number} while the tide turns in the bay.",
 }
-CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                      "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
 CONFIG = """
 home = "{home}"
 [experts]
@@ -198,14 +195,6 @@ def empty_address(tmp_path_factory, closed_port) -> Iterator[str]:
     """The dashboard of a home that does not exist yet."""
     with _home(tmp_path_factory.mktemp("empty"), closed_port).dashboard() as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,6 @@ from aura.services.stack import stack
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ARTEFACTS = PROJECT / "test-artifacts"
-CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                      "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
 STARTUP_SECONDS = 180
 PATIENCE_MS = 90_000
 EXPERTS = (2, 3)
@@ -95,15 +93,11 @@ def wait_until_up(address: str) -> None:
 
 
 @pytest.fixture
-def page(chromium) -> Iterator[object]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
-        opened = browser.new_page(viewport={"width": 1600, "height": 1400})
-        opened.set_default_timeout(PATIENCE_MS)
-        yield opened
-        browser.close()
+def page(browser) -> Iterator[object]:
+    opened = browser.new_page(viewport={"width": 1600, "height": 1400})
+    opened.set_default_timeout(PATIENCE_MS)
+    yield opened
+    opened.close()
 
 
 def keep(page, name):

@@ -26,15 +26,6 @@ from aura.tiers.opening import open_configured_store
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ARTEFACTS = PROJECT / "test-artifacts"
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 STARTUP_SECONDS = 180
 RUN_SECONDS = 600
 GROUPS = ("corpus", "embeddings", "topology", "drift", "experts", "joint", "search", "tiers", "notebooks")
@@ -67,13 +58,10 @@ def wait_for(what, condition, seconds, told=None):
 
 
 @pytest.fixture
-def page(chromium) -> Iterator[object]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
-        yield browser.new_page(viewport={"width": 1600, "height": 1000})
-        browser.close()
+def page(browser) -> Iterator[object]:
+    context = browser.new_context(viewport={"width": 1600, "height": 1000})
+    yield context.new_page()
+    context.close()
 
 
 @pytest.fixture
@@ -201,9 +189,9 @@ def shows_a_value(page, stack):
     page.screenshot(path=ARTEFACTS / "dagster-plot.png")
     page.get_by_role("button", name="Close").click()
     shown = follow(page, f"{stack['dashboard']}/topology")
-    shown.get_by_role("heading", name="Topology").first.wait_for(timeout=60_000)
+    shown.get_by_role("heading", name="Diagrams of the texts").wait_for(timeout=120_000)
     run = follow(page, f"{stack['mlflow']}/#/runs/")
-    run.get_by_text(f"embedding_diagrams {SOURCE}").first.wait_for(timeout=60_000)
+    run.get_by_text(f"embedding_diagrams[{SOURCE}]").first.wait_for(timeout=120_000)
     run.screenshot(path=ARTEFACTS / "dagster-mlflow-run.png")
 
 
