@@ -303,14 +303,13 @@ def draw_head(settings: Settings, subtitle: str) -> Frame:
     return Frame(settings, open_readers(settings), live, WINDOWS[window or "1 d"])
 
 
-def draw_absence(reading: Reading[object], title: str, address: str, *, late_seconds: float = 0.0) -> None:
+def draw_absence(reading: Reading[object], title: str, address: str) -> None:
     """Say that a source is not there, and the remedy; nothing if it is. A page that waits for it is drawn again.
 
     Args:
         reading: What is known of the source.
         title: What is missing without it.
         address: Where it is.
-        late_seconds: How long it may take beyond the patience before an older result is called one.
     """
     waited = f"for {reading.waited_seconds:.1f} s so far. `aura status` says which services answer."
     if reading.error is not None:
@@ -318,7 +317,7 @@ def draw_absence(reading: Reading[object], title: str, address: str, *, late_sec
     elif reading.pending:
         st.html(markup.remedy(f"{title} yet", f"Reading {address}, {waited}", alarm=False))
         look_again()
-    elif reading.waited_seconds > late_seconds:
+    elif reading.late:
         shown = f"Reading {address} anew, {waited} What is shown is as of {clock(reading.taken_at)}."
         st.html(markup.remedy("There is no answer", shown, alarm=False))
         look_again()

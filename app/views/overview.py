@@ -13,7 +13,6 @@ from app.charts import cost_chart, figures_of
 from app.frame import (
     ASSETS_EVERY_SECONDS,
     EVENTS_EVERY_SECONDS,
-    OWNER_SECONDS,
     SEE_ABOVE,
     Frame,
     as_of,
@@ -67,7 +66,7 @@ def draw_assets(frame: Frame) -> None:
     st.header("Assets", anchor=False)
     if rows:
         st.html(markup.note(" ".join(_ages(costs, values))))
-    draw_absence(costs, "Costs and freshness are not known", settings.tracking_uri, late_seconds=OWNER_SECONDS)
+    draw_absence(costs, "Costs and freshness are not known", settings.tracking_uri)
     draw_absence(values, "What is stored is not known", str(settings.store_directory))
     if values.value is not None:
         for reason in frame.damaged():

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from app.charts import load_charts
-from app.frame import OWNER_SECONDS, SERVICES_EVERY_SECONDS, Frame, as_of, clock, draw_absence, look_again
+from app.frame import SERVICES_EVERY_SECONDS, Frame, as_of, clock, draw_absence, look_again
 from aura.overview import markup, units
 
 TITLE = "System"
@@ -46,7 +46,7 @@ def draw_load(frame: Frame) -> None:
 def draw_services(frame: Frame) -> None:
     """A real question to each configured service, with the remedy where it fails."""
     services = frame.services()
-    draw_absence(services, "The services have not been asked", "their answers", late_seconds=OWNER_SECONDS)
+    draw_absence(services, "The services have not been asked", "their answers")
     if services.value is not None:
         every = f"Asked every {SERVICES_EVERY_SECONDS:.0f} s while somebody looks."
         st.html(markup.note(f"{as_of(services)} {every}"))

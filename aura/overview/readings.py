@@ -23,6 +23,9 @@ Key = TypeVar("Key", bound=Hashable)
 IN_USE_SECONDS = 60.0
 """What was asked for within this time is being looked at: a page asks for all that it shows more often than that."""
 
+LATE = 2.0
+"""A source is late after so many times what its last answer took."""
+
 AGAIN_SECONDS = 2.5
 """A source that was not there is asked again after this time, however long a result would be given."""
 
@@ -36,17 +39,24 @@ class Reading(Generic[Value_co]):
         taken_at: When that was, in UTC.
         error: What the last attempt said, with the remedy; None if it worked.
         waited_seconds: How long an attempt has been without an answer; 0 if none is under way.
+        took_seconds: How long the last attempt took that ended.
     """
 
     value: Value_co | None
     taken_at: datetime
     error: str | None
     waited_seconds: float
+    took_seconds: float = 0.0
 
     @property
     def pending(self) -> bool:
         """Whether nothing is known yet because the first attempt is under way."""
         return self.value is None and self.error is None and self.waited_seconds > 0
+
+    @property
+    def late(self) -> bool:
+        """Whether an attempt is under way that has taken more than `LATE` times as long as the one before."""
+        return self.waited_seconds > LATE * self.took_seconds
 
 
 class Reader(Generic[Value]):
@@ -113,8 +123,8 @@ class Reader(Generic[Value]):
             attempt.set_exception(error)
             return
         with self._lock:
-            self._latest = Reading(value, datetime.now(UTC), said, 0.0)
             self._attempt, self._ended = None, self._clock()
+            self._latest = Reading(value, datetime.now(UTC), said, 0.0, self._ended - self._started)
         attempt.set_result(None)
 
 

@@ -109,6 +109,28 @@ def test_a_result_has_the_time_of_its_reading_and_one_that_nobody_fetched_in_tim
     assert read_twice.wait(30)
 
 
+def test_a_source_is_late_if_it_takes_much_longer_than_before():
+    now, release = [0.0], threading.Event()
+
+    def read():
+        if now[0] == 0:
+            now[0] = 3.0
+        else:
+            assert release.wait(30)
+
+    reader = Reader(read, (), lambda: now[0])
+    asked = {"max_age_seconds": 1.0, "patience_seconds": 0.0}
+    first = reader.latest(max_age_seconds=1.0, patience_seconds=30)
+    assert (first.took_seconds, first.late) == (3.0, False)
+    now[0] = 100.0
+    reader.latest(**asked)
+    now[0] += 2 * first.took_seconds
+    assert not reader.latest(**asked).late
+    now[0] += 1
+    assert reader.latest(**asked).late
+    release.set()
+
+
 def test_a_defect_is_raised_to_who_asks_next_and_then_the_source_is_asked_again():
     answers = [ZeroDivisionError("a defect"), "here"]
 
