@@ -158,17 +158,20 @@ def plot_training(model: ExpertModel) -> bytes:
     loss, accuracy = figure.subplots(1, 2)
     history = model.card.history
     epochs = [record.epoch for record in history]
-    loss.plot(epochs, [record.switch_loss for record in history], color=ACCENT, label="Switch")
-    loss.plot(epochs, [record.dense_loss for record in history], color=MUTED, label="dense twin")
+    # A single epoch is a point, of which no line would be drawn.
+    for name, colour, losses, shares in (
+        ("Switch", ACCENT, [r.switch_loss for r in history], [100 * r.switch_held_out for r in history]),
+        ("dense twin", MUTED, [r.dense_loss for r in history], [100 * r.dense_held_out for r in history]),
+    ):
+        loss.plot(epochs, losses, "o-", color=colour, markersize=3, label=name)
+        accuracy.plot(epochs, shares, "o-", color=colour, markersize=3, label=name)
     loss.set_ylabel("training cross-entropy (nats)")
-    accuracy.plot(epochs, [100 * record.switch_held_out for record in history], color=ACCENT, label="Switch")
-    accuracy.plot(epochs, [100 * record.dense_held_out for record in history], color=MUTED, label="dense twin")
     majority = 100 * model.card.scores.majority.value
     accuracy.axhline(majority, color="black", linewidth=1, linestyle=":", label="most frequent label")
     accuracy.set_ylabel("held-out accuracy (%)")
     for axes in (loss, accuracy):
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     return _png(figure)
