@@ -78,6 +78,7 @@ class Top(App[None]):
         self._clock = clock
         self._paused = False
         self._drawn: dict[str, object] = {}
+        self._assets_read: object = None
 
     def compose(self) -> ComposeResult:
         """The panels from top to bottom."""
@@ -135,10 +136,14 @@ class Top(App[None]):
         if known.costs.value is None and known.costs.error is None:
             waiting = absence(known.costs) or ""
             self._show("assets", waiting, lambda: Text(waiting, "dim"))
+            self._assets_read = None
             return
-        rows, errors = known.rows, known.errors
-        state = (rows, errors, now.timestamp() // AGES_SECONDS)
-        self._show("assets", state, lambda: Group(*remarks(errors), assets_panel(rows, now)))
+        errors, ages = known.errors, now.timestamp() // AGES_SECONDS
+        read = ([reading.taken_at for reading in known.readings.values()], errors, ages)
+        if read == self._assets_read:
+            return
+        self._assets_read, rows = read, known.rows
+        self._show("assets", (rows, errors, ages), lambda: Group(*remarks(errors), assets_panel(rows, now)))
 
     def _draw_head(self) -> None:
         state = "paused" if self._paused else f"every {self._interval:g} s"
