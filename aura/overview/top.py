@@ -6,6 +6,7 @@ Belongs here: the screen, its keys, when it is drawn. Does not: reading (`source
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
@@ -34,6 +35,9 @@ AGES_SECONDS = 10.0
 """Ages are counted on so often."""
 
 FASTEST, SLOWEST = 0.25, 60.0
+
+SIZED_BY_CONTENT = {"tiers", "events", "assets"}
+"""Panels that may take more or fewer lines when they are drawn again."""
 
 
 class Top(App[None]):
@@ -114,6 +118,10 @@ class Top(App[None]):
         now = self._clock()
         self._draw_machine()
         tiers = self._sources.tiers.latest(max_age_seconds=self._interval / 2, patience_seconds=0)
+        if tiers.value is not None:
+            # As they are shown: else the panel would be drawn anew for a hundredth of a second.
+            shown = tuple(replace(each, recent_seconds=round(each.recent_seconds)) for each in tiers.value)
+            tiers = replace(tiers, value=shown)
         self._show_reading("tiers", tiers, tiers_panel)
         topics = self._sources.topics.latest(max_age_seconds=SLOW_SECONDS, patience_seconds=0)
         self._show_reading("events", topics, lambda value: events_panel(value, now), now.timestamp() // AGES_SECONDS)
@@ -165,5 +173,7 @@ class Top(App[None]):
     def _show(self, name: str, state: object, draw: Callable[[], RenderableType]) -> None:
         """Draw a panel, unless it shows this already."""
         if name not in self._drawn or self._drawn[name] != state:
+            # The layout of all panels costs more than the text of one.
+            layout = name not in self._drawn or name in SIZED_BY_CONTENT
             self._drawn[name] = state
-            self.query_one(f"#{name}", Static).update(draw())
+            self.query_one(f"#{name}", Static).update(draw(), layout=layout)
